@@ -1,0 +1,32 @@
+//! What runs a step: the [`Agent`] trait, the [`Registry`], agents defined as
+//! data ([`Definitions`]), and the LLM providers behind them.
+//!
+//! This room sees `galley-core` only. It never touches SQL or Redis, never
+//! reads the environment (configuration comes in as [`ProviderConfig`]), and
+//! never decides what follows a failure: it reports one of core's closed set.
+//!
+//! The way of one LLM step: [`Registered::run`] checks the input, [`LlmAgent`]
+//! renders the prompt, picks a model, calls its [`Provider`], reads the answer,
+//! asks once for a repair if it does not fit; the output is checked again on
+//! the way out, as for every agent.
+
+mod agent;
+mod definition;
+mod definitions;
+mod llm;
+mod offline;
+mod openai;
+mod prompt;
+mod provider;
+mod registry;
+mod schema;
+
+pub use agent::{Agent, FnAgent, StepContext, output};
+pub use definition::{Candidate, Definition, LoadError, Sampling};
+pub use definitions::Definitions;
+pub use llm::LlmAgent;
+pub use offline::{Fault, Offline, OfflineConfig, OfflineOrders, Rubbish};
+pub use openai::{OpenAi, OpenAiConfig};
+pub use provider::{Answer, Choice, Message, Provider, ProviderConfig, Providers, Request, Role};
+pub use registry::{RegisterError, Registered, Registry};
+pub use schema::{Mismatch, Problem, Schema};

@@ -1,0 +1,32 @@
+//! What the engine needs to know about an agent type: its schemas and how its
+//! steps are retried. Registered in Postgres by whoever runs the agent.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::ids::AgentType;
+use crate::retry::RetryPolicy;
+
+/// An agent type as the fleet knows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentSpec {
+    /// The name.
+    pub agent: AgentType,
+    /// One line for people.
+    #[serde(default)]
+    pub description: String,
+    /// JSON Schema of the step input ([`crate::input::step_input`]'s shape).
+    #[serde(default = "anything")]
+    pub input_schema: Value,
+    /// JSON Schema of the output.
+    #[serde(default = "anything")]
+    pub output_schema: Value,
+    /// How its steps are retried, unless a step says otherwise.
+    #[serde(default)]
+    pub retry: RetryPolicy,
+}
+
+fn anything() -> Value {
+    Value::Bool(true)
+}

@@ -1,0 +1,142 @@
+//! Conditions: CEL expressions over what a step's input would be.
+//!
+//! A condition sees `brief`, `params` and `results` (of the step's needs) and
+//! nothing else: no clock, no I/O. It must answer with a boolean.
+
+use std::sync::Arc;
+
+use cel::common::ast::{EntryExpr, Expr};
+use cel::{Context, IdedExpr, Program, Value as CelValue};
+use serde_json::{Map, Value};
+
+/// The variables a `when` may use.
+const VARIABLES: [&str; 3] = ["brief", "params", "results"];
+
+/// Longest condition, in bytes.
+const MAX_CONDITION_BYTES: usize = 4096;
+
+/// A compiled condition.
+#[derive(Clone)]
+pub struct Condition {
+    text: String,
+    program: Arc<Program>,
+}
+
+impl std::fmt::Debug for Condition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Condition({})", self.text)
+    }
+}
+
+impl Condition {
+    /// Compiles the text.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong.
+    pub fn compile(text: &str) -> Result<Self, String> {
+        if text.len() > MAX_CONDITION_BYTES {
+            return Err(format!("{} bytes; at most {MAX_CONDITION_BYTES} are allowed", text.len()));
+        }
+        let program = Program::compile(text).map_err(|e| {
+            let told: Vec<_> = e.to_string().lines().map(str::trim).map(String::from).collect();
+            format!("not a CEL expression: {}", told.join(" "))
+        })?;
+        let mut bound = Vec::new();
+        bound_variables(program.expression(), &mut bound);
+        for variable in program.references().variables() {
+            if !VARIABLES.contains(&variable) && !bound.iter().any(|name| name == variable) {
+                return Err(format!(
+                    "unknown variable `{variable}`; a condition sees {}",
+                    VARIABLES.join(", ")
+                ));
+            }
+        }
+        Ok(Self { text: text.to_owned(), program: Arc::new(program) })
+    }
+
+    /// Evaluates the condition.
+    ///
+    /// # Errors
+    /// A sentence: a missing key, a wrong type, an answer that is no boolean.
+    pub fn holds(&self, brief: &Value, params: &Value, results: &Map<String, Value>) -> Result<bool, String> {
+        let mut context = Context::default();
+        let mut set = |name: &str, value: CelValue| context.add_variable_from_value(name.to_owned(), value);
+        set("brief", to_cel(brief)?);
+        set("params", to_cel(params)?);
+        set("results", cel::to_value(results).map_err(|e| e.to_string())?);
+        match self.program.execute(&context) {
+            Ok(CelValue::Bool(answer)) => Ok(answer),
+            Ok(other) => Err(format!("`{}` answered {:?}, not true or false", self.text, other.type_of())),
+            Err(error) => Err(format!("`{}` failed: {error}", self.text)),
+        }
+    }
+}
+
+/// The names that `all`, `exists`, `map` and `filter` bind: `references()`
+/// counts them as variables, too.
+fn bound_variables(expression: &IdedExpr, found: &mut Vec<String>) {
+    let mut visit = |inner: &IdedExpr| bound_variables(inner, found);
+    match &expression.expr {
+        Expr::Call(call) => {
+            call.target.iter().for_each(|target| visit(target));
+            call.args.iter().for_each(visit);
+        }
+        Expr::Comprehension(loop_) => {
+            [&loop_.iter_range, &loop_.accu_init, &loop_.loop_cond, &loop_.loop_step, &loop_.result]
+                .into_iter()
+                .for_each(visit);
+            found.extend([loop_.iter_var.clone(), loop_.accu_var.clone()]);
+            found.extend(loop_.iter_var2.clone());
+        }
+        Expr::List(list) => list.elements.iter().for_each(visit),
+        Expr::Select(select) => visit(&select.operand),
+        Expr::Map(map) => {
+            for entry in &map.entries {
+                if let EntryExpr::MapEntry(entry) = &entry.expr {
+                    visit(&entry.key);
+                    visit(&entry.value);
+                }
+            }
+        }
+        Expr::Struct(_) | Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified => {}
+    }
+}
+
+fn to_cel(value: &Value) -> Result<CelValue, String> {
+    cel::to_value(value).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn ask(text: &str) -> Result<bool, String> {
+        let results = json!({ "review": { "score": 0.9, "tags": ["a", "b"] }, "skipped": null });
+        let Value::Object(results) = results else { unreachable!() };
+        Condition::compile(text)?.holds(&json!({ "platforms": ["x"] }), &json!({ "n": 3 }), &results)
+    }
+
+    #[test]
+    fn conditions_see_brief_params_and_results() {
+        assert_eq!(ask("results.review.score >= 0.85 && 'x' in brief.platforms"), Ok(true));
+        assert_eq!(ask("params.n > 3"), Ok(false));
+        assert_eq!(ask("results.skipped == null"), Ok(true));
+        assert_eq!(ask("size(results.review.tags) == 2"), Ok(true));
+        assert_eq!(ask("results.review.tags.exists(t, t == 'b')"), Ok(true));
+    }
+
+    #[test]
+    fn a_wrong_condition_says_why() {
+        for (text, why) in [
+            ("1 +", "not a CEL expression"),
+            ("secrets.key == 1", "unknown variable `secrets`"),
+            ("results.nobody.score > 1", "failed"),
+            ("params.n", "not true or false"),
+        ] {
+            let told = ask(text).expect_err(text);
+            assert!(told.contains(why), "{text}: {told}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Hashes that name content: definitions, requests, effects, errors.
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::ids::WorkflowKey;
+
+/// SHA-256 of a value's JSON. Object keys are sorted by serde_json's map, so
+/// equal values hash equally however they were written.
+pub fn of_json<T: Serialize>(value: &T) -> [u8; 32] {
+    let text = serde_json::to_value(value).map(|v| v.to_string()).unwrap_or_default();
+    Sha256::digest(text.as_bytes()).into()
+}
+
+/// The key a step hands to whatever it changes outside: the same for every
+/// attempt, so that the outside can recognise a repetition.
+pub fn effect_key(key: WorkflowKey, step_name: &str, target: &str) -> String {
+    let mut hash = Sha256::new();
+    hash.update(key.workspace.0.as_bytes());
+    hash.update(key.workflow.0.as_bytes());
+    // Length first, so that two fields cannot be shifted into each other.
+    for part in [step_name, target] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hex::encode(&hash.finalize()[..16])
+}
+
+/// Groups dead letters that died of the same thing: agent, reason, error
+/// class and the message with everything variable taken out.
+pub fn fingerprint(agent: &str, reason: &str, class: &str, message: &str) -> String {
+    let mut hash = Sha256::new();
+    for part in [agent, reason, class, &shape(message)] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hex::encode(&hash.finalize()[..6])
+}
+
+/// A message with numbers, ids and quoted text replaced by a mark, so that
+/// "post 17 failed" and "post 18 failed" are one problem.
+fn shape(message: &str) -> String {
+    let mut out = String::with_capacity(message.len().min(200));
+    let mut chars = message.chars().peekable();
+    while let Some(c) = chars.next() {
+        if out.len() >= 200 {
+            break;
+        }
+        match c {
+            '"' | '`' => {
+                // Up to the closing mark; an apostrophe is not one.
+                for inner in chars.by_ref() {
+                    if inner == c {
+                        break;
+                    }
+                }
+                out.push('~');
+            }
+            c if c.is_ascii_alphanumeric() => {
+                let mut word = String::from(c);
+                while let Some(next) = chars.next_if(|n| n.is_ascii_alphanumeric() || *n == '-' || *n == '_')
+                {
+                    word.push(next);
+                }
+                if word.chars().any(|c| c.is_ascii_digit()) { out.push('~') } else { out.push_str(&word) }
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_problem_has_one_fingerprint() {
+        let print = |message| fingerprint("reviewer", "attempts", "timeout", message);
+        assert_eq!(print("post 17 failed after 30s"), print("post 18 failed after 31s"));
+        assert_eq!(print("no field `a` in \"x\""), print("no field `b` in \"y\""));
+        assert_eq!(
+            print("step 0199aa10-7c1e-7d3a-9c9e-1234567890ab is gone"),
+            print("step 0199bb20-7c1e-7d3a-9c9e-ba0987654321 is gone")
+        );
+        assert_ne!(print("no such key"), print("no such table"));
+    }
+
+    #[test]
+    fn the_order_of_keys_does_not_change_a_hash() {
+        let a: serde_json::Value = serde_json::from_str(r#"{"a":1,"b":2}"#).expect("json");
+        let b: serde_json::Value = serde_json::from_str(r#"{"b":2,"a":1}"#).expect("json");
+        assert_eq!(of_json(&a), of_json(&b));
+    }
+}

@@ -1,0 +1,19 @@
+//! The words of Galley as types, and every decision as a pure function.
+//!
+//! This room never does I/O, never awaits, never reads a clock and never draws
+//! a random number: time and chance come in as arguments. That is what lets
+//! the tests explore it exhaustively and replay any bug from its inputs.
+
+pub mod agent;
+pub mod condition;
+pub mod decide;
+pub mod definition;
+pub mod hash;
+pub mod ids;
+pub mod input;
+pub mod plan;
+pub mod report;
+pub mod retry;
+pub mod run;
+pub mod template;
+pub mod ticket;

@@ -1,0 +1,107 @@
+//! What an attempt reports: its output and its bill, or an error that says
+//! itself what should follow.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// What an attempt cost and where it ran. All zero or absent for a step that
+/// called no provider.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Usage {
+    /// Who answered: `offline`, `openai`, …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// The model's name at its provider.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Prompt tokens.
+    pub tokens_in: u32,
+    /// Completion tokens.
+    pub tokens_out: u32,
+    /// Cost in millionths of a US dollar.
+    pub cost_micros: u64,
+    /// Whether the answer came from the response cache.
+    pub cache_hit: bool,
+}
+
+/// A finished attempt.
+#[derive(Clone, Debug)]
+pub struct StepOutput {
+    /// The output, already serialized: it is stored as it is, never re-parsed
+    /// on the hot path.
+    pub output: Box<RawValue>,
+    /// The bill.
+    pub usage: Usage,
+}
+
+/// What should follow a failed attempt. A closed set: an agent cannot invent
+/// an outcome the engine does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Failure {
+    /// Worth another attempt, after a back-off.
+    Transient,
+    /// Somebody said "later" (429, `Retry-After`, a breaker): another attempt,
+    /// and this one does not count.
+    Throttled {
+        /// Not before this many milliseconds from now.
+        retry_after_ms: u64,
+    },
+    /// The same input will fail again: a dead letter at once.
+    Permanent,
+}
+
+/// A failed attempt.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{class}: {message}")]
+pub struct StepError {
+    /// A short, stable, snake_case name of the kind of error: `timeout`,
+    /// `bad_output`, `provider_5xx`. Dead letters are grouped by it.
+    pub class: String,
+    /// What happened, for a person.
+    pub message: String,
+    /// What should follow.
+    pub failure: Failure,
+    /// What the attempt cost all the same.
+    pub usage: Usage,
+}
+
+impl StepError {
+    /// An error worth another attempt.
+    pub fn transient(class: &str, message: impl Into<String>) -> Self {
+        Self {
+            class: class.into(),
+            message: message.into(),
+            failure: Failure::Transient,
+            usage: Usage::default(),
+        }
+    }
+
+    /// An error that the same input will meet again.
+    pub fn permanent(class: &str, message: impl Into<String>) -> Self {
+        Self {
+            class: class.into(),
+            message: message.into(),
+            failure: Failure::Permanent,
+            usage: Usage::default(),
+        }
+    }
+
+    /// "Come back later": burns no attempt.
+    pub fn throttled(class: &str, message: impl Into<String>, retry_after_ms: u64) -> Self {
+        Self {
+            class: class.into(),
+            message: message.into(),
+            failure: Failure::Throttled { retry_after_ms },
+            usage: Usage::default(),
+        }
+    }
+
+    /// The same error with the attempt's bill attached.
+    #[must_use]
+    pub fn with_usage(mut self, usage: Usage) -> Self {
+        self.usage = usage;
+        self
+    }
+}

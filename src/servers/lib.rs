@@ -8,9 +8,9 @@
 //!
 //! What it promises:
 //! - a server ends with the process that started it, even when that process is
-//!   killed (see [`process`]), and what was left behind all the same is stopped
+//!   killed (see `process`), and what was left behind all the same is stopped
 //!   by the next start in the same folder;
-//! - it runs as root and as an ordinary user (see [`account`]);
+//! - it runs as root and as an ordinary user (see `account`);
 //! - a terminal's Ctrl-C does not reach the servers: Galley drains first.
 //!
 //! What it must never do: touch a server that was not started from the very

@@ -1,0 +1,78 @@
+//! What can go wrong with Postgres, sorted by what the caller does next.
+
+use galley_core::ids::WorkflowKey;
+use galley_core::run::BadRun;
+
+/// A database operation that did not happen, or of which nobody knows.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Postgres cannot be reached, is shutting down or has no connection left.
+    /// Whether the last statement committed is unknown: repeat the unit.
+    #[error("Postgres is unavailable: {0}")]
+    Unavailable(#[source] sqlx::Error),
+    /// A deadlock or a serialization failure: nothing happened, repeat at once.
+    #[error("Postgres asked to try again: {0}")]
+    TryAgain(#[source] sqlx::Error),
+    /// A value that Postgres cannot store (22xxx): repeating is useless.
+    #[error("Postgres refused a value: {0}")]
+    Data(#[source] sqlx::Error),
+    /// A named constraint was violated.
+    #[error("constraint {constraint} was violated")]
+    Constraint {
+        /// The constraint's name.
+        constraint: String,
+    },
+    /// A stored run cannot be read; the row is named.
+    #[error("table runs, workspace {}, id {}: {source}", key.workspace, key.workflow)]
+    Corrupt {
+        /// The row.
+        key: WorkflowKey,
+        /// What is wrong with it.
+        source: BadRun,
+    },
+    /// The schema is missing, older than this release, or its clock was moved.
+    #[error("{0}")]
+    Schema(String),
+    /// Anything else: a bug.
+    #[error("Postgres: {0}")]
+    Other(#[source] sqlx::Error),
+}
+
+impl StoreError {
+    /// Whether the same unit may succeed when repeated.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::TryAgain(_))
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let Some(db) = error.as_database_error() else {
+            return match error {
+                sqlx::Error::Io(_)
+                | sqlx::Error::Tls(_)
+                | sqlx::Error::Protocol(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
+                | sqlx::Error::WorkerCrashed
+                | sqlx::Error::BeginFailed => Self::Unavailable(error),
+                other => Self::Other(other),
+            };
+        };
+        let code = db.code().unwrap_or_default().into_owned();
+        if let Some(constraint) = db.constraint() {
+            return Self::Constraint { constraint: constraint.to_owned() };
+        }
+        match code.as_str() {
+            "40P01" | "40001" | "55P03" => Self::TryAgain(error),
+            // 42P01, 3F000: the schema is not there.
+            "42P01" | "3F000" => Self::Schema(format!("the schema is missing ({db}); run `galley migrate`")),
+            // 08 connection, 53 resources, 57 operator intervention, 58 system.
+            c if ["08", "53", "57", "58"].iter().any(|class| c.starts_with(class)) => {
+                Self::Unavailable(error)
+            }
+            c if c.starts_with("22") => Self::Data(error),
+            _ => Self::Other(error),
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! What happened: results, the attempt log, replaced inputs, audit lines.
+
+use galley_core::ids::{StepIndex, WorkflowKey, WorkspaceId};
+use galley_core::report::Usage;
+use sqlx::Row;
+
+use crate::error::StoreError;
+use crate::pool::Store;
+use crate::runs::{AttemptWrite, AuditWrite, insert_attempts, key_of, split_keys, write_audit};
+
+/// A succeeded step's result as stored.
+#[derive(Clone, Debug)]
+pub struct ResultRow {
+    /// The step.
+    pub step: StepIndex,
+    /// The winning epoch.
+    pub epoch: i32,
+    /// Monotonic run time, milliseconds.
+    pub duration_ms: i32,
+    /// The bill.
+    pub usage: Usage,
+    /// When, RFC 3339.
+    pub finished_at: String,
+    /// The output as JSON text.
+    pub output: String,
+}
+
+/// An attempt that did not succeed, as stored.
+#[derive(Clone, Debug)]
+pub struct AttemptRow {
+    /// The step.
+    pub step: StepIndex,
+    /// The epoch of the claim.
+    pub epoch: i32,
+    /// The worker session that ran it.
+    pub session: i64,
+    /// `failed`, `throttled`, `crashed` or `overdue`.
+    pub outcome: String,
+    /// The error's class.
+    pub class: String,
+    /// The error's message.
+    pub message: String,
+    /// Monotonic run time, milliseconds, where somebody measured it.
+    pub duration_ms: Option<i32>,
+    /// When, RFC 3339.
+    pub ended_at: String,
+}
+
+/// An audit line as stored.
+#[derive(Clone, Debug)]
+pub struct AuditRow {
+    /// Its number.
+    pub id: i64,
+    /// When, RFC 3339.
+    pub at: String,
+    /// Who.
+    pub actor: String,
+    /// What.
+    pub action: String,
+    /// To what.
+    pub object: String,
+    /// More, as JSON text.
+    pub detail: Option<String>,
+}
+
+fn usage_of(row: &sqlx::postgres::PgRow, from: usize) -> Result<Usage, sqlx::Error> {
+    Ok(Usage {
+        provider: row.try_get(from)?,
+        model: row.try_get(from + 1)?,
+        tokens_in: row.try_get::<i32, _>(from + 2)? as u32,
+        tokens_out: row.try_get::<i32, _>(from + 3)? as u32,
+        cost_micros: row.try_get::<i64, _>(from + 4)? as u64,
+        cache_hit: row.try_get(from + 5)?,
+    })
+}
+
+impl Store {
+    /// The outputs of steps, as JSON text. Steps without a result are absent.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn load_outputs(
+        &self,
+        steps: &[(WorkflowKey, StepIndex)],
+    ) -> Result<Vec<(WorkflowKey, StepIndex, String)>, StoreError> {
+        let (workspaces, workflows) = split_keys(steps.iter().map(|(key, _)| key));
+        let rows = sqlx::query(
+            "SELECT r.workspace_id, r.workflow_id, r.step, r.output::text
+               FROM unnest($1::uuid[], $2::uuid[], $3::int2[]) AS k(workspace_id, workflow_id, step)
+               JOIN results r USING (workspace_id, workflow_id, step)",
+        )
+        .bind(workspaces)
+        .bind(workflows)
+        .bind(steps.iter().map(|(_, step)| *step as i16).collect::<Vec<_>>())
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter()
+            .map(|row| Ok((key_of(row)?, row.try_get::<i16, _>(2)? as StepIndex, row.try_get(3)?)))
+            .collect()
+    }
+
+    /// Of these attempts, those that some earlier transaction recorded: the
+    /// answer to "was it me?" after a COMMIT whose reply was lost.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn recorded_attempts(
+        &self,
+        attempts: &[(WorkflowKey, StepIndex, u64)],
+    ) -> Result<Vec<(WorkflowKey, StepIndex, u64)>, StoreError> {
+        let (workspaces, workflows) = split_keys(attempts.iter().map(|(key, ..)| key));
+        let rows = sqlx::query(
+            "WITH k AS (
+                 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int2[], $4::int8[])
+                            AS k(workspace_id, workflow_id, step, nonce)
+             )
+             SELECT workspace_id, workflow_id, step, nonce FROM k JOIN results USING (workspace_id, workflow_id, step, nonce)
+              UNION
+             SELECT workspace_id, workflow_id, step, nonce FROM k JOIN attempts USING (workspace_id, workflow_id, step, nonce)",
+        )
+        .bind(workspaces)
+        .bind(workflows)
+        .bind(attempts.iter().map(|(_, step, _)| *step as i16).collect::<Vec<_>>())
+        .bind(attempts.iter().map(|(.., nonce)| *nonce as i64).collect::<Vec<_>>())
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok((key_of(row)?, row.try_get::<i16, _>(2)? as StepIndex, row.try_get::<i64, _>(3)? as u64))
+            })
+            .collect()
+    }
+
+    /// Records the bills of attempts that were overtaken: their results are
+    /// dropped, but what they cost is real. Not fenced, and repeatable.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn record_late_attempts(&self, attempts: Vec<AttemptWrite>) -> Result<(), StoreError> {
+        self.unit(move |pool| async move {
+            let mut connection = pool.acquire().await?;
+            insert_attempts(&mut connection, &attempts.iter().collect::<Vec<_>>()).await
+        })
+        .await
+    }
+
+    /// All results of a workflow, in step order.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn results_of(&self, key: WorkflowKey) -> Result<Vec<ResultRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT step, epoch, duration_ms, to_json(finished_at)#>>'{}', output::text,
+                    provider, model, tokens_in, tokens_out, cost_micros, cache_hit
+               FROM results WHERE workspace_id = $1 AND workflow_id = $2 ORDER BY step",
+        )
+        .bind(key.workspace.0)
+        .bind(key.workflow.0)
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(ResultRow {
+                    step: row.try_get::<i16, _>(0)? as StepIndex,
+                    epoch: row.try_get(1)?,
+                    duration_ms: row.try_get(2)?,
+                    finished_at: row.try_get(3)?,
+                    output: row.try_get(4)?,
+                    usage: usage_of(row, 5)?,
+                })
+            })
+            .collect()
+    }
+
+    /// The attempts of a workflow that did not succeed, oldest first.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn attempts_of(&self, key: WorkflowKey) -> Result<Vec<AttemptRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT step, epoch, session, outcome, class, message, duration_ms, to_json(ended_at)#>>'{}'
+               FROM attempts WHERE workspace_id = $1 AND workflow_id = $2 ORDER BY step, epoch",
+        )
+        .bind(key.workspace.0)
+        .bind(key.workflow.0)
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(AttemptRow {
+                    step: row.try_get::<i16, _>(0)? as StepIndex,
+                    epoch: row.try_get(1)?,
+                    session: row.try_get(2)?,
+                    outcome: row.try_get(3)?,
+                    class: row.try_get(4)?,
+                    message: row.try_get(5)?,
+                    duration_ms: row.try_get(6)?,
+                    ended_at: row.try_get(7)?,
+                })
+            })
+            .collect()
+    }
+
+    /// The input a person gave a step for one epoch, as JSON text.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn edited_input(
+        &self,
+        key: WorkflowKey,
+        step: StepIndex,
+        epoch: u32,
+    ) -> Result<Option<String>, StoreError> {
+        let row = sqlx::query(
+            "SELECT input::text FROM step_inputs
+              WHERE workspace_id = $1 AND workflow_id = $2 AND step = $3 AND epoch = $4",
+        )
+        .bind(key.workspace.0)
+        .bind(key.workflow.0)
+        .bind(step as i16)
+        .bind(epoch as i32)
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
+    }
+
+    /// Writes an audit line that belongs to no other write.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn audit(&self, line: AuditWrite) -> Result<(), StoreError> {
+        self.unit(move |pool| async move {
+            let mut connection = pool.acquire().await?;
+            write_audit(&mut connection, &line).await
+        })
+        .await
+    }
+
+    /// One page of a workspace's audit lines, newest first, older than `before`.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn list_audit(
+        &self,
+        workspace: WorkspaceId,
+        before: Option<i64>,
+        limit: i64,
+    ) -> Result<Vec<AuditRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, to_json(at)#>>'{}', actor, action, object, detail::text
+               FROM audit WHERE workspace_id = $1 AND ($2::int8 IS NULL OR id < $2)
+              ORDER BY id DESC LIMIT $3",
+        )
+        .bind(workspace.0)
+        .bind(before)
+        .bind(limit)
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(AuditRow {
+                    id: row.try_get(0)?,
+                    at: row.try_get(1)?,
+                    actor: row.try_get(2)?,
+                    action: row.try_get(3)?,
+                    object: row.try_get(4)?,
+                    detail: row.try_get(5)?,
+                })
+            })
+            .collect()
+    }
+}

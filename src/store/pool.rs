@@ -1,0 +1,117 @@
+//! Connections, and the one way to run a unit of database work.
+
+use std::future::Future;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{PgConnection, Row};
+
+use crate::error::StoreError;
+
+/// A pool of connections to Galley's database.
+#[derive(Clone)]
+pub struct Store {
+    pool: PgPool,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
+}
+
+/// How long an operation waits for a free connection. Longer than a restart
+/// of Postgres would make every caller hang; they repeat on their own terms.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+impl Store {
+    /// Makes a pool of at most `connections`; connects when first used.
+    ///
+    /// # Errors
+    /// A URL that is not one.
+    pub fn connect(url: &str, connections: u32) -> Result<Self, StoreError> {
+        let options: PgConnectOptions = url.parse()?;
+        let options = options
+            .application_name("galley")
+            .statement_cache_capacity(256)
+            // A worker or API that hangs in a transaction must not hold its
+            // row locks for ever.
+            .options([
+                ("idle_in_transaction_session_timeout", "30s"),
+                ("statement_timeout", "60s"),
+                ("jit", "off"),
+            ]);
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .idle_timeout(Duration::from_secs(300))
+            // A cancelled `begin()` can hand a connection back inside an open
+            // transaction (sqlx 0.8.6 and 0.9.0); what the next borrower
+            // wrote would never be committed. Inside a transaction the two
+            // timestamps differ; such a connection is closed.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    let row = sqlx::query("SELECT transaction_timestamp() = statement_timestamp()")
+                        .fetch_one(connection)
+                        .await?;
+                    let clean: bool = row.try_get(0)?;
+                    if !clean {
+                        tracing::error!("a connection came back inside an open transaction; closed it");
+                    }
+                    Ok(clean)
+                })
+            })
+            .connect_lazy_with(options);
+        Ok(Self { pool })
+    }
+
+    /// Runs a unit of database work to its end in a task of its own: a caller
+    /// that is cancelled (a client hung up, a `select!` lost) cannot leave it
+    /// half done. Every write of this crate goes through here.
+    pub(crate) async fn unit<T, F, Fut>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(PgPool) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        match tokio::spawn(work(self.pool.clone())).await {
+            Ok(done) => done,
+            // The runtime is going down, or the work panicked (a bug that the
+            // panic hook has logged): either way nobody knows the outcome.
+            Err(_) => Err(StoreError::Unavailable(sqlx::Error::WorkerCrashed)),
+        }
+    }
+
+    /// The pool, for reads that may be cancelled.
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Whether Postgres answers.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when it does not.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Connections open and idle: for the pool metrics.
+    pub fn pool_size(&self) -> (u32, usize) {
+        (self.pool.size(), self.pool.num_idle())
+    }
+
+    /// Closes every connection.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// How many rows a statement touched, checked: a lost update becomes an error
+/// with a name at the moment it happens.
+pub(crate) async fn execute(
+    connection: &mut PgConnection,
+    query: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
+) -> Result<u64, StoreError> {
+    Ok(query.execute(connection).await?.rows_affected())
+}

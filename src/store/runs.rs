@@ -1,0 +1,516 @@
+//! Live state: loading runs, and writing a decided batch by compare-and-set.
+//!
+//! Nothing here decides. A batch is written in one transaction; only the runs
+//! whose version was still the expected one are written, and only their side
+//! rows (results, timers, dead letters) with them.
+
+use std::collections::HashSet;
+
+use galley_core::ids::{SessionId, StepIndex, WorkflowId, WorkflowKey, WorkspaceId};
+use galley_core::report::Usage;
+use sqlx::{PgConnection, Row};
+use uuid::Uuid;
+
+use crate::error::StoreError;
+use crate::letters::{self, LetterClose, LetterOpen};
+use crate::pool::{Store, execute};
+
+/// A run as stored.
+#[derive(Clone, Debug)]
+pub struct RunRow {
+    /// The workflow.
+    pub key: WorkflowKey,
+    /// The definition it runs.
+    pub definition: i64,
+    /// What compare-and-set compares.
+    pub version: i64,
+    /// The serialized run.
+    pub run: Vec<u8>,
+}
+
+/// A run to write.
+#[derive(Clone, Debug)]
+pub struct RunWrite {
+    /// The workflow.
+    pub key: WorkflowKey,
+    /// The version it was decided on.
+    pub expected: i64,
+    /// The version it gets.
+    pub next: i64,
+    /// The serialized run.
+    pub run: Vec<u8>,
+    /// The final state's word, for a run that moves to history.
+    pub finished: Option<&'static str>,
+}
+
+/// One attempt's identity in rows.
+#[derive(Clone, Copy, Debug)]
+pub struct AttemptKey {
+    /// The workflow.
+    pub key: WorkflowKey,
+    /// The step.
+    pub step: StepIndex,
+    /// The epoch of the claim.
+    pub epoch: u32,
+    /// The nonce of the claim.
+    pub nonce: u64,
+    /// The session that ran it.
+    pub session: SessionId,
+}
+
+/// A succeeded step's result.
+#[derive(Clone, Debug)]
+pub struct ResultWrite {
+    /// Whose.
+    pub attempt: AttemptKey,
+    /// Monotonic run time, milliseconds.
+    pub duration_ms: u32,
+    /// The bill.
+    pub usage: Usage,
+    /// The output as JSON text.
+    pub output: String,
+}
+
+/// An attempt that did not succeed.
+#[derive(Clone, Debug)]
+pub struct AttemptWrite {
+    /// Whose.
+    pub attempt: AttemptKey,
+    /// `failed`, `throttled`, `crashed`, `overdue`.
+    pub outcome: &'static str,
+    /// The error's class.
+    pub class: String,
+    /// The error's message.
+    pub message: String,
+    /// Monotonic run time, milliseconds, where somebody measured it.
+    pub duration_ms: Option<u32>,
+    /// The bill.
+    pub usage: Usage,
+}
+
+/// A timer to set.
+#[derive(Clone, Copy, Debug)]
+pub struct TimerWrite {
+    /// The workflow.
+    pub key: WorkflowKey,
+    /// The step.
+    pub step: StepIndex,
+    /// The epoch it is for.
+    pub epoch: u32,
+    /// Milliseconds from now.
+    pub delay_ms: u64,
+}
+
+/// An input that a person replaced.
+#[derive(Clone, Debug)]
+pub struct InputWrite {
+    /// The workflow.
+    pub key: WorkflowKey,
+    /// The step.
+    pub step: StepIndex,
+    /// The epoch it is for.
+    pub epoch: u32,
+    /// The input as JSON text.
+    pub input: String,
+    /// Who.
+    pub actor: String,
+}
+
+/// A line of the audit log.
+#[derive(Clone, Debug)]
+pub struct AuditWrite {
+    /// The tenant.
+    pub workspace: WorkspaceId,
+    /// The workflow the line belongs to; it is only written if that run is.
+    pub key: Option<WorkflowKey>,
+    /// Who.
+    pub actor: String,
+    /// What: `workflow.cancel`, `dead.retry`, …
+    pub action: &'static str,
+    /// To what.
+    pub object: String,
+    /// More, as JSON text.
+    pub detail: Option<String>,
+}
+
+/// Everything one decided batch writes.
+#[derive(Clone, Debug, Default)]
+pub struct SaveBatch {
+    /// The runs, at most one entry per workflow.
+    pub runs: Vec<RunWrite>,
+    /// Results of the runs above.
+    pub results: Vec<ResultWrite>,
+    /// Attempt log lines.
+    pub attempts: Vec<AttemptWrite>,
+    /// Timers to set.
+    pub timers: Vec<TimerWrite>,
+    /// Timers to remove.
+    pub stopped: Vec<(WorkflowKey, StepIndex)>,
+    /// Dead letters to open.
+    pub letters: Vec<LetterOpen>,
+    /// Dead letters to close.
+    pub closed: Vec<LetterClose>,
+    /// Replaced inputs.
+    pub inputs: Vec<InputWrite>,
+    /// Audit lines.
+    pub audit: Vec<AuditWrite>,
+}
+
+impl SaveBatch {
+    /// Whether only live runs change: one statement, no transaction needed.
+    fn is_plain(&self) -> bool {
+        self.runs.iter().all(|run| run.finished.is_none())
+            && self.results.is_empty()
+            && self.attempts.is_empty()
+            && self.timers.is_empty()
+            && self.stopped.is_empty()
+            && self.letters.is_empty()
+            && self.closed.is_empty()
+            && self.inputs.is_empty()
+            && self.audit.is_empty()
+    }
+}
+
+pub(crate) fn split_keys<'a>(keys: impl IntoIterator<Item = &'a WorkflowKey>) -> (Vec<Uuid>, Vec<Uuid>) {
+    keys.into_iter().map(|key| (key.workspace.0, key.workflow.0)).unzip()
+}
+
+pub(crate) fn key_of(row: &sqlx::postgres::PgRow) -> Result<WorkflowKey, sqlx::Error> {
+    Ok(WorkflowKey { workspace: WorkspaceId(row.try_get(0)?), workflow: WorkflowId(row.try_get(1)?) })
+}
+
+fn run_of(row: &sqlx::postgres::PgRow) -> Result<RunRow, StoreError> {
+    Ok(RunRow {
+        key: key_of(row)?,
+        definition: row.try_get(2)?,
+        version: row.try_get(3)?,
+        run: row.try_get(4)?,
+    })
+}
+
+impl Store {
+    /// Loads live runs. Keys without a live run are simply absent.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn load_runs(&self, keys: &[WorkflowKey]) -> Result<Vec<RunRow>, StoreError> {
+        let (workspaces, workflows) = split_keys(keys);
+        let rows = sqlx::query(
+            "SELECT r.workspace_id, r.id, r.definition_id, r.version, r.run
+               FROM unnest($1::uuid[], $2::uuid[]) AS k(workspace_id, id)
+               JOIN runs r USING (workspace_id, id)",
+        )
+        .bind(workspaces)
+        .bind(workflows)
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter().map(run_of).collect()
+    }
+
+    /// One page of all live runs in key order, behind `after`.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn page_runs(&self, after: Option<WorkflowKey>, limit: i64) -> Result<Vec<RunRow>, StoreError> {
+        let after = after.unwrap_or(WorkflowKey {
+            workspace: WorkspaceId(Uuid::nil()),
+            workflow: WorkflowId(Uuid::nil()),
+        });
+        let rows = sqlx::query(
+            "SELECT workspace_id, id, definition_id, version, run
+               FROM runs
+              WHERE (workspace_id, id) > ($1, $2)
+              ORDER BY workspace_id, id
+              LIMIT $3",
+        )
+        .bind(after.workspace.0)
+        .bind(after.workflow.0)
+        .bind(limit)
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter().map(run_of).collect()
+    }
+
+    /// Writes a decided batch in one transaction and answers with the
+    /// workflows whose run was written. The others lost the compare-and-set:
+    /// load them again and decide again.
+    ///
+    /// # Errors
+    /// On [`StoreError::Unavailable`] the outcome is unknown: repeat the
+    /// events, they are fenced. On [`StoreError::Data`] nothing was written.
+    pub async fn save(&self, mut batch: SaveBatch) -> Result<HashSet<WorkflowKey>, StoreError> {
+        // Two batches that write the same rows take their locks in one order.
+        batch.runs.sort_unstable_by_key(|run| run.key);
+        self.unit(move |pool| async move {
+            if batch.is_plain() {
+                let mut connection = pool.acquire().await?;
+                return update_runs(&mut connection, batch.runs.iter()).await;
+            }
+            let mut transaction = pool.begin().await?;
+            let connection = &mut *transaction;
+            let live = batch.runs.iter().filter(|run| run.finished.is_none());
+            let mut won = update_runs(connection, live).await?;
+            let finished = batch.runs.iter().filter(|run| run.finished.is_some());
+            won.extend(finish_runs(connection, finished).await?);
+            save_side_rows(connection, &batch, &won).await?;
+            transaction.commit().await?;
+            Ok(won)
+        })
+        .await
+    }
+}
+
+async fn update_runs(
+    connection: &mut PgConnection,
+    runs: impl Iterator<Item = &RunWrite> + Clone,
+) -> Result<HashSet<WorkflowKey>, StoreError> {
+    let (workspaces, workflows) = split_keys(runs.clone().map(|run| &run.key));
+    if workflows.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let expected: Vec<i64> = runs.clone().map(|run| run.expected).collect();
+    let next: Vec<i64> = runs.clone().map(|run| run.next).collect();
+    let bytes: Vec<&[u8]> = runs.map(|run| run.run.as_slice()).collect();
+    // The version in the WHERE clause is the whole concurrency control: of two
+    // writers that decided on the same run, one updates and one finds nothing.
+    let rows = sqlx::query(
+        "UPDATE runs r
+            SET version = d.next, run = d.run, changed_at = galley_now()
+           FROM unnest($1::uuid[], $2::uuid[], $3::int8[], $4::int8[], $5::bytea[])
+                AS d(workspace_id, id, expected, next, run)
+          WHERE r.workspace_id = d.workspace_id AND r.id = d.id AND r.version = d.expected
+      RETURNING r.workspace_id, r.id",
+    )
+    .bind(workspaces)
+    .bind(workflows)
+    .bind(expected)
+    .bind(next)
+    .bind(bytes)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| key_of(row).map_err(StoreError::from)).collect()
+}
+
+async fn finish_runs(
+    connection: &mut PgConnection,
+    runs: impl Iterator<Item = &RunWrite> + Clone,
+) -> Result<HashSet<WorkflowKey>, StoreError> {
+    let (workspaces, workflows) = split_keys(runs.clone().map(|run| &run.key));
+    if workflows.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let expected: Vec<i64> = runs.clone().map(|run| run.expected).collect();
+    let next: Vec<i64> = runs.clone().map(|run| run.next).collect();
+    let states: Vec<&str> = runs.clone().filter_map(|run| run.finished).collect();
+    let bytes: Vec<&[u8]> = runs.map(|run| run.run.as_slice()).collect();
+    // The live row goes and the history row comes in one statement: there is
+    // no moment at which a workflow is in neither or in both.
+    let rows = sqlx::query(
+        "WITH d AS (
+             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int8[], $4::int8[], $5::text[], $6::bytea[])
+                        AS d(workspace_id, id, expected, next, state, run)
+         ), gone AS (
+             DELETE FROM runs r USING d
+              WHERE r.workspace_id = d.workspace_id AND r.id = d.id AND r.version = d.expected
+          RETURNING r.workspace_id, r.id, r.definition_id, d.next, d.state, d.run
+         )
+         INSERT INTO finished_runs (workspace_id, id, definition_id, version, state, run)
+         SELECT workspace_id, id, definition_id, next, state, run FROM gone
+      RETURNING workspace_id, id",
+    )
+    .bind(workspaces)
+    .bind(workflows)
+    .bind(expected)
+    .bind(next)
+    .bind(states)
+    .bind(bytes)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| key_of(row).map_err(StoreError::from)).collect()
+}
+
+async fn save_side_rows(
+    connection: &mut PgConnection,
+    batch: &SaveBatch,
+    won: &HashSet<WorkflowKey>,
+) -> Result<(), StoreError> {
+    let results: Vec<_> = batch.results.iter().filter(|row| won.contains(&row.attempt.key)).collect();
+    insert_results(connection, &results).await?;
+    let attempts: Vec<_> = batch.attempts.iter().filter(|row| won.contains(&row.attempt.key)).collect();
+    insert_attempts(connection, &attempts).await?;
+    let stopped: Vec<_> = batch.stopped.iter().filter(|(key, _)| won.contains(key)).collect();
+    delete_timers(connection, &stopped).await?;
+    let timers: Vec<_> = batch.timers.iter().filter(|row| won.contains(&row.key)).collect();
+    insert_timers(connection, &timers).await?;
+    letters::close(connection, batch.closed.iter().filter(|row| won.contains(&row.key))).await?;
+    letters::open(connection, batch.letters.iter().filter(|row| won.contains(&row.key))).await?;
+    for input in batch.inputs.iter().filter(|row| won.contains(&row.key)) {
+        let insert = sqlx::query(
+            "INSERT INTO step_inputs (workspace_id, workflow_id, step, epoch, input, edited_by)
+             VALUES ($1, $2, $3, $4, $5::json, $6)",
+        )
+        .bind(input.key.workspace.0)
+        .bind(input.key.workflow.0)
+        .bind(input.step as i16)
+        .bind(input.epoch as i32)
+        .bind(&input.input)
+        .bind(&input.actor);
+        execute(connection, insert).await?;
+    }
+    for line in batch.audit.iter().filter(|line| line.key.is_none_or(|key| won.contains(&key))) {
+        write_audit(connection, line).await?;
+    }
+    Ok(())
+}
+
+/// One audit line, inside the transaction of what it tells about.
+pub(crate) async fn write_audit(connection: &mut PgConnection, line: &AuditWrite) -> Result<(), StoreError> {
+    let insert = sqlx::query(
+        "INSERT INTO audit (workspace_id, actor, action, object, detail) VALUES ($1, $2, $3, $4, $5::json)",
+    )
+    .bind(line.workspace.0)
+    .bind(&line.actor)
+    .bind(line.action)
+    .bind(&line.object)
+    .bind(&line.detail);
+    execute(connection, insert).await?;
+    Ok(())
+}
+
+async fn insert_results(connection: &mut PgConnection, rows: &[&ResultWrite]) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let columns = AttemptColumns::of(rows.iter().map(|row| &row.attempt));
+    let insert = sqlx::query(
+        "INSERT INTO results (workspace_id, workflow_id, step, epoch, nonce, session, duration_ms,
+                              tokens_in, tokens_out, cost_micros, cache_hit, provider, model, output)
+         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int2[], $4::int4[], $5::int8[], $6::int8[], $7::int4[],
+                              $8::int4[], $9::int4[], $10::int8[], $11::bool[], $12::text[], $13::text[],
+                              $14::json[])",
+    );
+    let insert = columns
+        .bind(insert)
+        .bind(rows.iter().map(|row| row.duration_ms as i32).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.usage.tokens_in as i32).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.usage.tokens_out as i32).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.usage.cost_micros as i64).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.usage.cache_hit).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.usage.provider.as_deref()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.usage.model.as_deref()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.output.as_str()).collect::<Vec<_>>());
+    execute(connection, insert).await?;
+    Ok(())
+}
+
+pub(crate) async fn insert_attempts(
+    connection: &mut PgConnection,
+    rows: &[&AttemptWrite],
+) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let columns = AttemptColumns::of(rows.iter().map(|row| &row.attempt));
+    // A repeated unit, or a zombie's late bill, finds its line already there.
+    let insert = sqlx::query(
+        "INSERT INTO attempts (workspace_id, workflow_id, step, epoch, nonce, session, duration_ms,
+                               outcome, class, message, tokens_in, tokens_out, cost_micros, provider, model)
+         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int2[], $4::int4[], $5::int8[], $6::int8[], $7::int4[],
+                              $8::text[], $9::text[], $10::text[], $11::int4[], $12::int4[], $13::int8[],
+                              $14::text[], $15::text[])
+         ON CONFLICT DO NOTHING",
+    );
+    let insert = columns
+        .bind(insert)
+        .bind(rows.iter().map(|row| row.duration_ms.map(|ms| ms as i32)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.outcome).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.class.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.message.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.usage.tokens_in as i32).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.usage.tokens_out as i32).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.usage.cost_micros as i64).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.usage.provider.as_deref()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.usage.model.as_deref()).collect::<Vec<_>>());
+    execute(connection, insert).await?;
+    Ok(())
+}
+
+async fn insert_timers(connection: &mut PgConnection, rows: &[&TimerWrite]) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let (workspaces, workflows) = split_keys(rows.iter().map(|row| &row.key));
+    let insert = sqlx::query(
+        "INSERT INTO timers (workspace_id, workflow_id, step, epoch, due_at)
+         SELECT t.workspace_id, t.workflow_id, t.step, t.epoch, galley_now() + t.delay_ms * interval '1 ms'
+           FROM unnest($1::uuid[], $2::uuid[], $3::int2[], $4::int4[], $5::int8[])
+                AS t(workspace_id, workflow_id, step, epoch, delay_ms)
+         ON CONFLICT (workspace_id, workflow_id, step) DO UPDATE SET epoch = excluded.epoch, due_at = excluded.due_at",
+    )
+    .bind(workspaces)
+    .bind(workflows)
+    .bind(rows.iter().map(|row| row.step as i16).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.epoch as i32).collect::<Vec<_>>())
+    // A delay is at most a day plus a back-off: far below i64.
+    .bind(rows.iter().map(|row| i64::try_from(row.delay_ms).unwrap_or(i64::MAX / 2)).collect::<Vec<_>>());
+    execute(connection, insert).await?;
+    Ok(())
+}
+
+async fn delete_timers(
+    connection: &mut PgConnection,
+    rows: &[&(WorkflowKey, StepIndex)],
+) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let (workspaces, workflows) = split_keys(rows.iter().map(|(key, _)| key));
+    let delete = sqlx::query(
+        "DELETE FROM timers t
+          USING unnest($1::uuid[], $2::uuid[], $3::int2[]) AS d(workspace_id, workflow_id, step)
+          WHERE t.workspace_id = d.workspace_id AND t.workflow_id = d.workflow_id AND t.step = d.step",
+    )
+    .bind(workspaces)
+    .bind(workflows)
+    .bind(rows.iter().map(|(_, step)| *step as i16).collect::<Vec<_>>());
+    execute(connection, delete).await?;
+    Ok(())
+}
+
+/// The six columns every attempt's row begins with.
+struct AttemptColumns {
+    workspaces: Vec<Uuid>,
+    workflows: Vec<Uuid>,
+    steps: Vec<i16>,
+    epochs: Vec<i32>,
+    nonces: Vec<i64>,
+    sessions: Vec<i64>,
+}
+
+impl AttemptColumns {
+    fn of<'a>(attempts: impl Iterator<Item = &'a AttemptKey> + Clone) -> Self {
+        let (workspaces, workflows) = split_keys(attempts.clone().map(|attempt| &attempt.key));
+        Self {
+            workspaces,
+            workflows,
+            steps: attempts.clone().map(|attempt| attempt.step as i16).collect(),
+            epochs: attempts.clone().map(|attempt| attempt.epoch as i32).collect(),
+            // Bits, not a number: the sign does not matter.
+            nonces: attempts.clone().map(|attempt| attempt.nonce as i64).collect(),
+            sessions: attempts.map(|attempt| attempt.session.0).collect(),
+        }
+    }
+
+    fn bind<'q>(
+        self,
+        query: sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>,
+    ) -> sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments> {
+        query
+            .bind(self.workspaces)
+            .bind(self.workflows)
+            .bind(self.steps)
+            .bind(self.epochs)
+            .bind(self.nonces)
+            .bind(self.sessions)
+    }
+}

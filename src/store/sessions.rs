@@ -1,0 +1,186 @@
+//! Worker sessions: opened, renewed, closed, swept.
+
+use galley_core::ids::SessionId;
+use sqlx::Row;
+
+use crate::error::StoreError;
+use crate::pool::{Store, execute};
+
+/// A worker process that opens a session.
+#[derive(Clone, Debug)]
+pub struct SessionOpen {
+    /// Its name among workers.
+    pub worker: String,
+    /// The machine it runs on.
+    pub host: String,
+    /// Its process id there.
+    pub pid: u32,
+    /// The release it runs.
+    pub release: String,
+    /// The agent types it serves.
+    pub agents: Vec<String>,
+    /// Steps it runs at once.
+    pub concurrency: u32,
+}
+
+/// A session as stored.
+#[derive(Clone, Debug)]
+pub struct SessionRow {
+    /// Its id.
+    pub id: SessionId,
+    /// Who opened it.
+    pub opened: SessionOpen,
+    /// Steps it ran when it last renewed.
+    pub running: i32,
+    /// Moves with every renewal.
+    pub seq: i64,
+    /// When it began, RFC 3339.
+    pub started_at: String,
+    /// When it last renewed, RFC 3339.
+    pub renewed_at: String,
+    /// Milliseconds since it last renewed, on the database's clock: for people
+    /// only, never for decisions.
+    pub silent_ms: i64,
+    /// When it was closed, RFC 3339.
+    pub closed_at: Option<String>,
+    /// Why it was closed.
+    pub close_reason: Option<String>,
+}
+
+const COLUMNS: &str = "id, worker, host, pid, release, agents, concurrency, running, seq,
+    to_json(started_at)#>>'{}', to_json(renewed_at)#>>'{}',
+    (extract(epoch FROM galley_now() - renewed_at) * 1000)::int8, to_json(closed_at)#>>'{}', close_reason";
+
+fn session_of(row: &sqlx::postgres::PgRow) -> Result<SessionRow, StoreError> {
+    Ok(SessionRow {
+        id: SessionId(row.try_get(0)?),
+        opened: SessionOpen {
+            worker: row.try_get(1)?,
+            host: row.try_get(2)?,
+            pid: row.try_get::<i32, _>(3)? as u32,
+            release: row.try_get(4)?,
+            agents: row.try_get(5)?,
+            concurrency: row.try_get::<i32, _>(6)? as u32,
+        },
+        running: row.try_get(7)?,
+        seq: row.try_get(8)?,
+        started_at: row.try_get(9)?,
+        renewed_at: row.try_get(10)?,
+        silent_ms: row.try_get(11)?,
+        closed_at: row.try_get(12)?,
+        close_reason: row.try_get(13)?,
+    })
+}
+
+impl Store {
+    /// Opens a session.
+    ///
+    /// # Errors
+    /// Postgres is away. A session that was opened unknown to us is never
+    /// renewed, and the reaper closes it.
+    pub async fn open_session(&self, open: SessionOpen) -> Result<SessionId, StoreError> {
+        self.unit(move |pool| async move {
+            let row = sqlx::query(
+                "INSERT INTO sessions (worker, host, pid, release, agents, concurrency)
+                 VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
+            )
+            .bind(open.worker)
+            .bind(open.host)
+            .bind(open.pid as i32)
+            .bind(open.release)
+            .bind(open.agents)
+            .bind(open.concurrency as i32)
+            .fetch_one(&pool)
+            .await?;
+            Ok(SessionId(row.try_get(0)?))
+        })
+        .await
+    }
+
+    /// Renews a session; `false` when it was closed: its steps are somebody
+    /// else's now.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn renew_session(&self, id: SessionId, running: u32) -> Result<bool, StoreError> {
+        self.unit(move |pool| async move {
+            let mut connection = pool.acquire().await?;
+            let update = sqlx::query(
+                "UPDATE sessions SET seq = seq + 1, renewed_at = galley_now(), running = $2
+                  WHERE id = $1 AND closed_at IS NULL",
+            )
+            .bind(id.0)
+            .bind(running as i32);
+            Ok(execute(&mut connection, update).await? == 1)
+        })
+        .await
+    }
+
+    /// Closes a session, unless it moved since `seq` was read (the reaper) or
+    /// whatever its seq (its own worker). `true` when this call closed it.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn close_session(
+        &self,
+        id: SessionId,
+        seq: Option<i64>,
+        reason: &'static str,
+    ) -> Result<bool, StoreError> {
+        self.unit(move |pool| async move {
+            let mut connection = pool.acquire().await?;
+            let update = sqlx::query(
+                "UPDATE sessions SET closed_at = galley_now(), close_reason = $3
+                  WHERE id = $1 AND closed_at IS NULL AND ($2::int8 IS NULL OR seq = $2)",
+            )
+            .bind(id.0)
+            .bind(seq)
+            .bind(reason);
+            Ok(execute(&mut connection, update).await? == 1)
+        })
+        .await
+    }
+
+    /// Sessions that are open, or closed and perhaps not yet swept of steps.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn unswept_sessions(&self) -> Result<Vec<SessionRow>, StoreError> {
+        let statement = format!("SELECT {COLUMNS} FROM sessions WHERE swept_at IS NULL ORDER BY id");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(statement)).fetch_all(self.pool()).await?;
+        rows.iter().map(session_of).collect()
+    }
+
+    /// Marks a closed session as having no steps left.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn mark_swept(&self, ids: &[SessionId]) -> Result<(), StoreError> {
+        let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
+        self.unit(move |pool| async move {
+            let mut connection = pool.acquire().await?;
+            let update = sqlx::query(
+                "UPDATE sessions SET swept_at = galley_now() WHERE id = ANY($1) AND closed_at IS NOT NULL",
+            )
+            .bind(ids);
+            execute(&mut connection, update).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Sessions for people: open ones, and those closed within the last hour,
+    /// newest first, at most 500.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn list_sessions(&self) -> Result<Vec<SessionRow>, StoreError> {
+        let statement = format!(
+            "SELECT {COLUMNS} FROM sessions
+              WHERE closed_at IS NULL OR closed_at > galley_now() - interval '1 hour'
+              ORDER BY closed_at IS NOT NULL, id DESC LIMIT 500"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(statement)).fetch_all(self.pool()).await?;
+        rows.iter().map(session_of).collect()
+    }
+}

@@ -1,0 +1,287 @@
+//! What was submitted: accepting in batches, and reading it back.
+
+use galley_core::ids::{WorkflowId, WorkflowKey, WorkspaceId};
+use galley_core::ticket::Priority;
+use sqlx::Row;
+
+use crate::error::StoreError;
+use crate::pool::{Store, execute};
+use crate::runs::{key_of, split_keys};
+
+/// A workflow to accept.
+#[derive(Clone, Debug)]
+pub struct AcceptWrite {
+    /// Its key, drawn by the caller.
+    pub key: WorkflowKey,
+    /// Its definition, stored before.
+    pub definition: i64,
+    /// The definition's name.
+    pub name: String,
+    /// `name@version` of the template it came from.
+    pub template: Option<String>,
+    /// Order within the workspace.
+    pub priority: Priority,
+    /// What makes a repeated submit the same workflow.
+    pub idempotency_key: String,
+    /// Hash of the request, to tell a repetition from a mistake.
+    pub request_hash: [u8; 32],
+    /// The input as JSON text.
+    pub input: String,
+    /// The W3C trace the submit belongs to.
+    pub traceparent: Option<String>,
+    /// Who.
+    pub actor: String,
+    /// The version of its first run.
+    pub version: i64,
+    /// Its first run, already started.
+    pub run: Vec<u8>,
+}
+
+/// What became of one accepted workflow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is new and stored.
+    New,
+    /// The same key and the same request were accepted before, as this.
+    Known(WorkflowId),
+    /// The key was used for another request, as this.
+    Mismatch(WorkflowId),
+}
+
+/// A submitted workflow as stored.
+#[derive(Clone, Debug)]
+pub struct WorkflowRow {
+    /// Its key.
+    pub key: WorkflowKey,
+    /// Its definition.
+    pub definition: i64,
+    /// The definition's name.
+    pub name: String,
+    /// `name@version` of its template.
+    pub template: Option<String>,
+    /// Order within the workspace.
+    pub priority: i16,
+    /// Who submitted it.
+    pub created_by: String,
+    /// When, RFC 3339.
+    pub created_at: String,
+    /// The W3C trace the submit belongs to.
+    pub traceparent: Option<String>,
+    /// The current version of its run.
+    pub version: i64,
+    /// The run's bytes, live or final.
+    pub run: Vec<u8>,
+    /// When it finished, RFC 3339.
+    pub finished_at: Option<String>,
+    /// Microseconds from accept to finish, or to now.
+    pub age_us: i64,
+}
+
+impl Store {
+    /// Accepts a batch of workflows in one transaction. Within the batch, and
+    /// against everything stored, one idempotency key makes one workflow.
+    ///
+    /// # Errors
+    /// On [`StoreError::Unavailable`] the outcome is unknown: repeat it, the
+    /// idempotency keys make that harmless.
+    pub async fn accept(&self, batch: Vec<AcceptWrite>) -> Result<Vec<Accepted>, StoreError> {
+        self.unit(move |pool| async move {
+            let mut transaction = pool.begin().await?;
+            let (workspaces, ids) = split_keys(batch.iter().map(|workflow| &workflow.key));
+            // ON CONFLICT waits for a concurrent transaction with the same key
+            // and then does nothing: exactly one of them inserts.
+            let inserted = sqlx::query(
+                "INSERT INTO workflows (workspace_id, id, definition_id, name, template, priority,
+                                        idempotency_key, request_hash, input, traceparent, created_by)
+                 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int8[], $4::text[], $5::text[], $6::int2[],
+                                      $7::text[], $8::bytea[], $9::json[], $10::text[], $11::text[])
+                 ON CONFLICT ON CONSTRAINT workflows_idempotency_key DO NOTHING
+              RETURNING workspace_id, id",
+            )
+            .bind(workspaces)
+            .bind(ids)
+            .bind(batch.iter().map(|w| w.definition).collect::<Vec<_>>())
+            .bind(batch.iter().map(|w| w.name.as_str()).collect::<Vec<_>>())
+            .bind(batch.iter().map(|w| w.template.as_deref()).collect::<Vec<_>>())
+            .bind(batch.iter().map(|w| i16::from(w.priority)).collect::<Vec<_>>())
+            .bind(batch.iter().map(|w| w.idempotency_key.as_str()).collect::<Vec<_>>())
+            .bind(batch.iter().map(|w| w.request_hash.as_slice()).collect::<Vec<_>>())
+            .bind(batch.iter().map(|w| w.input.as_str()).collect::<Vec<_>>())
+            .bind(batch.iter().map(|w| w.traceparent.as_deref()).collect::<Vec<_>>())
+            .bind(batch.iter().map(|w| w.actor.as_str()).collect::<Vec<_>>())
+            .fetch_all(&mut *transaction)
+            .await?;
+            let new: std::collections::HashSet<WorkflowKey> =
+                inserted.iter().map(key_of).collect::<Result<_, _>>()?;
+
+            let fresh: Vec<_> = batch.iter().filter(|w| new.contains(&w.key)).collect();
+            let (workspaces, ids) = split_keys(fresh.iter().map(|workflow| &workflow.key));
+            let insert = sqlx::query(
+                "INSERT INTO runs (workspace_id, id, definition_id, version, run)
+                 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int8[], $4::int8[], $5::bytea[])",
+            )
+            .bind(workspaces)
+            .bind(ids)
+            .bind(fresh.iter().map(|w| w.definition).collect::<Vec<_>>())
+            .bind(fresh.iter().map(|w| w.version).collect::<Vec<_>>())
+            .bind(fresh.iter().map(|w| w.run.as_slice()).collect::<Vec<_>>());
+            execute(&mut transaction, insert).await?;
+            transaction.commit().await?;
+
+            let mut outcomes = Vec::with_capacity(batch.len());
+            for workflow in &batch {
+                if new.contains(&workflow.key) {
+                    outcomes.push(Accepted::New);
+                    continue;
+                }
+                let row = sqlx::query(
+                    "SELECT id, request_hash FROM workflows WHERE workspace_id = $1 AND idempotency_key = $2",
+                )
+                .bind(workflow.key.workspace.0)
+                .bind(&workflow.idempotency_key)
+                .fetch_one(&pool)
+                .await?;
+                let id = WorkflowId(row.try_get(0)?);
+                let hash: Vec<u8> = row.try_get(1)?;
+                outcomes.push(if id == workflow.key.workflow {
+                    // An earlier try of this very batch committed unknown to us.
+                    Accepted::New
+                } else if hash == workflow.request_hash {
+                    Accepted::Known(id)
+                } else {
+                    Accepted::Mismatch(id)
+                });
+            }
+            Ok(outcomes)
+        })
+        .await
+    }
+
+    /// One workflow with its run.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn workflow(&self, key: WorkflowKey) -> Result<Option<WorkflowRow>, StoreError> {
+        let row = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "{SELECT_WORKFLOW} WHERE w.workspace_id = $1 AND w.id = $2"
+        )))
+        .bind(key.workspace.0)
+        .bind(key.workflow.0)
+        .fetch_optional(self.pool())
+        .await?;
+        row.as_ref().map(workflow_of).transpose()
+    }
+
+    /// One page of workflows, newest first, older than `before`. `state` is a
+    /// final state's word, `"live"` for those not finished, or `None` for all.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn list_workflows(
+        &self,
+        workspace: WorkspaceId,
+        state: Option<&str>,
+        before: Option<WorkflowId>,
+        limit: i64,
+    ) -> Result<Vec<WorkflowRow>, StoreError> {
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "{SELECT_WORKFLOW}
+              WHERE w.workspace_id = $1 AND ($2::uuid IS NULL OR w.id < $2)
+                AND ($3::text IS NULL OR ($3 = 'live' AND r.id IS NOT NULL) OR f.state = $3)
+              ORDER BY w.id DESC LIMIT $4"
+        )))
+        .bind(workspace.0)
+        .bind(before.map(|id| id.0))
+        .bind(state)
+        .bind(limit)
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter().map(workflow_of).collect()
+    }
+
+    /// The inputs of workflows, as JSON text.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn load_inputs(&self, keys: &[WorkflowKey]) -> Result<Vec<(WorkflowKey, String)>, StoreError> {
+        let (workspaces, ids) = split_keys(keys);
+        let rows = sqlx::query(
+            "SELECT w.workspace_id, w.id, w.input::text
+               FROM unnest($1::uuid[], $2::uuid[]) AS k(workspace_id, id)
+               JOIN workflows w USING (workspace_id, id)",
+        )
+        .bind(workspaces)
+        .bind(ids)
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter().map(|row| Ok((key_of(row)?, row.try_get(2)?))).collect()
+    }
+
+    /// The trace each workflow was submitted with.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn traceparent(&self, key: WorkflowKey) -> Result<Option<String>, StoreError> {
+        let row = sqlx::query("SELECT traceparent FROM workflows WHERE workspace_id = $1 AND id = $2")
+            .bind(key.workspace.0)
+            .bind(key.workflow.0)
+            .fetch_optional(self.pool())
+            .await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
+    }
+
+    /// The current versions of workflows, live or finished: what event streams
+    /// watch.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn run_versions(&self, keys: &[WorkflowKey]) -> Result<Vec<(WorkflowKey, i64)>, StoreError> {
+        let (workspaces, ids) = split_keys(keys);
+        let rows = sqlx::query(
+            "SELECT k.workspace_id, k.id, coalesce(r.version, f.version)
+               FROM unnest($1::uuid[], $2::uuid[]) AS k(workspace_id, id)
+               LEFT JOIN runs r USING (workspace_id, id)
+               LEFT JOIN finished_runs f USING (workspace_id, id)
+              WHERE coalesce(r.version, f.version) IS NOT NULL",
+        )
+        .bind(workspaces)
+        .bind(ids)
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter().map(|row| Ok((key_of(row)?, row.try_get(2)?))).collect()
+    }
+
+    /// How many workflows are live.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn count_live_runs(&self) -> Result<i64, StoreError> {
+        Ok(sqlx::query("SELECT count(*) FROM runs").fetch_one(self.pool()).await?.try_get(0)?)
+    }
+}
+
+const SELECT_WORKFLOW: &str = "
+    SELECT w.workspace_id, w.id, w.definition_id, w.name, w.template, w.priority, w.created_by,
+           to_json(w.created_at)#>>'{}', w.traceparent,
+           coalesce(r.version, f.version), coalesce(r.run, f.run), to_json(f.finished_at)#>>'{}',
+           (extract(epoch FROM coalesce(f.finished_at, galley_now()) - w.created_at) * 1000000)::int8
+      FROM workflows w
+      LEFT JOIN runs r ON r.workspace_id = w.workspace_id AND r.id = w.id
+      LEFT JOIN finished_runs f ON f.workspace_id = w.workspace_id AND f.id = w.id";
+
+fn workflow_of(row: &sqlx::postgres::PgRow) -> Result<WorkflowRow, StoreError> {
+    Ok(WorkflowRow {
+        key: key_of(row)?,
+        definition: row.try_get(2)?,
+        name: row.try_get(3)?,
+        template: row.try_get(4)?,
+        priority: row.try_get(5)?,
+        created_by: row.try_get(6)?,
+        created_at: row.try_get(7)?,
+        traceparent: row.try_get(8)?,
+        version: row.try_get(9)?,
+        run: row.try_get(10)?,
+        finished_at: row.try_get(11)?,
+        age_us: row.try_get(12)?,
+    })
+}

@@ -232,7 +232,7 @@ pub const ALONE: u16 = u16::MAX;
 pub fn suspicion(crashes: u16, max_crashes: u16) -> u16 {
     if crashes == 0 {
         0
-    } else if crashes + 1 >= max_crashes {
+    } else if crashes.saturating_add(1) >= max_crashes {
         ALONE
     } else {
         crashes
@@ -257,9 +257,9 @@ pub fn decide(plan: &Plan, run: &mut Run, event: Event, facts: &Facts<'_>) -> Re
     let mut mover = Mover { plan, run, facts, effects: Vec::with_capacity(2), settled: Vec::new() };
     mover.apply(event)?;
     mover.settle();
-    let Mover { run, effects, .. } = &mut mover;
-    if run.steps.iter().all(|s| s.state.is_final()) {
-        effects.push(Effect::Finished(run.state(plan)));
+    if mover.all_final() {
+        let state = mover.run.state(plan);
+        mover.effects.push(Effect::Finished(state));
     }
     Ok(mover.effects)
 }
@@ -277,6 +277,10 @@ impl Mover<'_> {
     fn apply(&mut self, event: Event) -> Result<(), Refusal> {
         match event {
             Event::Accepted => {
+                if self.all_final() {
+                    // Told again after the end: `Finished` is said once only.
+                    return Err(Refusal::AlreadyOver);
+                }
                 for index in 0..self.run.steps.len() as StepIndex {
                     if self.run.steps[usize::from(index)].state == StepState::Blocked && self.needs_met(index)
                     {
@@ -382,7 +386,7 @@ impl Mover<'_> {
     }
 
     fn cancel(&mut self) -> Result<(), Refusal> {
-        if self.run.cancelled || self.run.steps.iter().all(|s| s.state.is_final()) {
+        if self.run.cancelled || self.all_final() {
             return Err(Refusal::AlreadyOver);
         }
         self.run.cancelled = true;
@@ -430,6 +434,10 @@ impl Mover<'_> {
             && found.epoch == token.epoch
             && found.lease.is_some_and(|lease| lease.nonce == token.nonce);
         if mine { Ok(()) } else { Err(stale(found)) }
+    }
+
+    fn all_final(&self) -> bool {
+        self.run.steps.iter().all(|s| s.state.is_final())
     }
 
     fn dead(&self, step: StepIndex) -> Result<(), Refusal> {

@@ -10,6 +10,11 @@
 //! asks once for a repair if it does not fit; the output is checked again on
 //! the way out, as for every agent.
 
+#![allow(
+    clippy::result_large_err,
+    reason = "a StepError ends an attempt of many milliseconds: moving its 136 bytes once is not worth a box in every signature"
+)]
+
 mod agent;
 mod definition;
 mod definitions;
@@ -20,6 +25,9 @@ mod prompt;
 mod provider;
 mod registry;
 mod schema;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod testing;
 
 pub use agent::{Agent, FnAgent, StepContext, output};
 pub use definition::{Candidate, Definition, LoadError, Sampling};

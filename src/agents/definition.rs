@@ -154,9 +154,8 @@ impl Definition {
             hint: hint.to_owned(),
         };
         let read: File = toml::from_str(text).map_err(|error| {
-            let line = error
-                .span()
-                .map_or(1, |span| 1 + text.as_bytes()[..span.start].iter().filter(|b| **b == b'\n').count());
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
             wrong(&format!("line {line}"), error.message().to_owned(), "compare with agents/strategy.toml")
         })?;
         let File { name, description, models, sampling, limits, prompt, schema, same } = read;

@@ -35,8 +35,8 @@ pub(crate) const ORDERS_KEY: &str = "offline";
 const NAME: &str = "offline";
 const MODEL: &str = "sample";
 
-/// Steps whose throttles are remembered at once. More than that many at a time
-/// are not throttled by order, they are an attack on memory.
+/// Steps whose throttles are remembered at once; past it all are forgotten, so
+/// that cancelled steps do not fill the memory.
 const MOST_THROTTLED: usize = 10_000;
 
 /// The offline provider's part of a configuration.

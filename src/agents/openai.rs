@@ -2,6 +2,9 @@
 //!
 //! The key is sent to the configured base URL and appears nowhere else: errors
 //! quote a shortened response body with the key cut out, and never the request.
+//!
+//! A known limit of genai 0.7: a response is read whole before anything can look
+//! at its size; the step's timeout is the bound.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use galley_core::report::StepError;
 use genai::adapter::AdapterKind;
-use genai::chat::{ChatMessage, ChatOptions, ChatRequest, ChatResponseFormat, StopReason};
+use genai::chat::{ChatMessage, ChatOptions, ChatRequest, ChatResponseFormat, ReasoningEffort, StopReason};
 use genai::resolver::{AuthData, Endpoint};
 use genai::{Client, ModelIden, ServiceTarget, WebConfig, webc};
 use jiff::fmt::rfc2822;
@@ -196,10 +199,14 @@ impl Provider for OpenAi {
             // Not a strict schema: few compatible services know it, and the
             // answer is checked here in any case.
             response_format: Some(ChatResponseFormat::JsonMode),
+            // Without one, genai reads `mistral-medium` as the model `mistral`
+            // at medium effort. A budget keeps the name whole and sends nothing.
+            reasoning_effort: Some(ReasoningEffort::Budget(0)),
             ..ChatOptions::default()
         };
         let target = ServiceTarget {
             endpoint: self.endpoint.clone(),
+            // genai insists on a key; services that need none ignore this one.
             auth: AuthData::from_single(self.api_key.as_ref().map_or("none", ExposeSecret::expose_secret)),
             model: ModelIden::new(AdapterKind::OpenAI, request.model),
         };

@@ -85,7 +85,7 @@ fn post(text: &str) -> String {
 }
 
 fn registry(base: &str) -> Registry {
-    built_in(json!({ "openai": { "base_url": base, "api_key": KEY, "model": "big" } }))
+    built_in(json!({ "openai": { "base_url": base, "api_key": KEY, "model": "big-medium" } }))
 }
 
 fn writing() -> StepContext {
@@ -115,7 +115,8 @@ async fn a_good_answer_comes_with_its_bill() {
     let Some(Seen::Request(head, body)) = saw.recv().await else { panic!("no request") };
     assert!(head.starts_with("post /v1/chat/completions http/1.1"), "{head}");
     assert!(head.contains(&format!("authorization: bearer {KEY}")), "{head}");
-    assert_eq!(body["model"], "big");
+    assert_eq!(body["model"], "big-medium", "the name is sent whole");
+    assert_eq!(body.get("reasoning_effort"), None);
     assert_eq!(body["temperature"], 0.9);
     assert_eq!(body["max_tokens"], 1500);
     assert_eq!(body["response_format"], json!({ "type": "json_object" }));

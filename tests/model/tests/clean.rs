@@ -1,0 +1,63 @@
+//! The protocol, as designed, holds in every theme; and every search saw the
+//! rescues it is about.
+
+use galley_model::{THEMES, Witness, assert_every_path_ends, explore, theme};
+
+/// The page that says how much was searched.
+const PAGE: &str = include_str!("../../../docs/model.md");
+
+fn holds(name: &str) {
+    let seen = explore(&theme(name));
+    let row = format!("| {name} | {} | {} |", seen.states, seen.depth);
+    assert!(PAGE.contains(&row), "docs/model.md should say: {row}");
+}
+
+macro_rules! themes {
+    ($($test:ident: $name:literal,)+) => {
+        $(#[test]
+        fn $test() {
+            holds($name);
+        })+
+
+        #[test]
+        fn every_theme_is_searched() {
+            let named: Vec<_> = THEMES.iter().map(|(name, _)| *name).collect();
+            assert_eq!(named, [$($name),+]);
+        }
+    };
+}
+
+themes! {
+    crashes: "crashes",
+    lost_replies: "lost replies",
+    redis: "redis",
+    retries: "retries",
+    cancel: "cancel",
+    fan_in: "fan-in",
+    keyed_effect: "keyed effect",
+    publish_zombies: "publish, zombies",
+    publish_crashes: "publish, crashes",
+    publish_cancelled: "publish, cancelled",
+    restore: "restore",
+    restore_crashes: "restore, crashes",
+}
+
+#[test]
+fn every_rescue_is_seen_by_some_theme() {
+    for witness in Witness::ALL {
+        assert!(
+            THEMES.iter().any(|(_, protocol)| protocol.witnesses.contains(witness)),
+            "{witness:?} is seen by no theme"
+        );
+    }
+}
+
+/// "Nothing is stuck" and "the workflow settles" mean what they say only if the
+/// system cannot go round for ever; see stateright's note on `eventually`.
+#[test]
+fn every_path_ends() {
+    for name in ["crashes", "lost replies", "retries", "fan-in", "publish, cancelled"] {
+        let protocol = theme(name);
+        assert_eq!(assert_every_path_ends(&protocol), explore(&protocol).states, "{name}");
+    }
+}

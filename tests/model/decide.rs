@@ -198,7 +198,9 @@ impl Protocol {
                 step.intent = false;
                 if cancelling {
                     cancel(step);
-                } else if step.attempts >= self.max_attempts || step.crashes >= self.max_crashes {
+                } else if (step.attempts >= self.max_attempts || step.crashes >= self.max_crashes)
+                    && !self.takes(Shortcut::ResolverForgetsLimits)
+                {
                     step.epoch += 1;
                     step.state = StepState::Dead;
                 } else {

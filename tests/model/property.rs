@@ -25,6 +25,10 @@ pub(crate) fn promises() -> Vec<Property<Protocol>> {
         Property::always("an effect belongs to a step that knows it may have happened", effect_is_owned),
         Property::always("an open intent is waited for", intent_is_waited_for),
         Property::always("what was acknowledged is durable", acknowledged_is_durable),
+        // A crash or an expiry may come on top of each attempt, up to its own limit.
+        Property::always("attempts are bounded", |p: &Protocol, s: &State| {
+            p.steps().all(|step| s.step(step).attempts < p.max_attempts + p.max_crashes)
+        }),
         Property::always("nothing is stuck", nothing_is_stuck),
         // Every path of the model ends (`assert_every_path_ends`), so that this
         // says: whatever happens, in the end the workflow is final or named.

@@ -32,13 +32,15 @@ pub enum Shortcut {
     ReaperIgnoresIntent,
     /// Cancel ends a step whose intent is open.
     CancelIgnoresIntent,
+    /// The resolver queues what was not sent, whatever its attempts and crashes.
+    ResolverForgetsLimits,
     /// The resolver does not wait for `not_after` and the timeout.
     ResolveEarly,
 }
 
 impl Shortcut {
     /// Every shortcut: a test that forgets one fails.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::CompleteOnState,
         Self::CompleteOnId,
         Self::ResetEpochOnReap,
@@ -53,6 +55,7 @@ impl Shortcut {
         Self::KeyPerAttempt,
         Self::ReaperIgnoresIntent,
         Self::CancelIgnoresIntent,
+        Self::ResolverForgetsLimits,
         Self::ResolveEarly,
     ];
 }

@@ -16,6 +16,7 @@ const STALE: &str = "no stale write lands";
 const EFFECTS: &str = "at most one effect per effect key";
 const OWNED: &str = "an effect belongs to a step that knows it may have happened";
 const DURABLE: &str = "what was acknowledged is durable";
+const BOUNDED: &str = "attempts are bounded";
 const STUCK: &str = "nothing is stuck";
 
 fn has(found: &Counterexample, what: impl Fn(&Action) -> bool) -> bool {
@@ -203,4 +204,18 @@ fn resolving_too_early() {
     let found = caught(&base, &[Shortcut::ResolveEarly], EFFECTS);
     assert!(has(&found, |action| matches!(action, Action::LateEffect { .. })));
     assert!(!has(&found, closes_a_session));
+}
+
+/// A zombie that claims, arms and never sends: each time reaped, each time found
+/// to have sent nothing.
+#[test]
+fn resolving_without_limits() {
+    let base = Protocol {
+        max_attempts: 1,
+        max_crashes: 1,
+        ..small("publish, zombies", Bounds { expiries: 1, ..Bounds::default() })
+    };
+    let found = caught(&base, &[Shortcut::ResolverForgetsLimits], BOUNDED);
+    let claims = found.actions.iter().filter(|action| matches!(action, Action::Claim { .. })).count();
+    assert_eq!(claims, 2);
 }

@@ -8,7 +8,7 @@ use std::{
     net::TcpStream,
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -245,6 +245,32 @@ async fn helper_runs_both() {
     std::future::pending::<()>().await;
 }
 
+/// A Redis that nobody keeps, as a killed run would leave it.
+struct Orphan(Child);
+
+impl Orphan {
+    fn start(folder: &Path) -> Self {
+        let mut command = Command::new("redis-server");
+        command.arg(folder.join("redis.conf")).stdout(Stdio::null()).stderr(Stdio::null());
+        let orphan = Self(command.spawn().unwrap());
+        while !folder.join("redis.pid").exists() {
+            thread::yield_now();
+        }
+        orphan
+    }
+
+    fn ending(&mut self) -> Option<ExitStatus> {
+        self.0.try_wait().unwrap()
+    }
+}
+
+impl Drop for Orphan {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Where the kernel does not end the servers with us, the next start does.
 #[tokio::test]
 async fn an_orphan_is_stopped_by_the_next_start_in_its_folder_only() {
@@ -252,22 +278,18 @@ async fn an_orphan_is_stopped_by_the_next_start_in_its_folder_only() {
     let (ours, other) = (place.path().join("ours"), place.path().join("other"));
     drop(PrivateRedis::start(&ours).await.unwrap());
     drop(PrivateRedis::start(&other).await.unwrap());
-    let orphan = |folder: &Path| {
-        Command::new("redis-server").arg(folder.join("redis.conf")).stdout(Stdio::null()).spawn().unwrap()
-    };
-    let (mut orphan_of_ours, mut orphan_of_other) = (orphan(&ours), orphan(&other));
-    while !(ours.join("redis.pid").exists() && other.join("redis.pid").exists()) {
-        thread::yield_now();
-    }
-    // Reaped as it ends: here its parent lives, unlike an orphan's.
-    let reaper = thread::spawn(move || orphan_of_ours.wait().unwrap());
+    let (mut orphan, mut stranger) = (Orphan::start(&ours), Orphan::start(&other));
 
     let server = PrivateRedis::start(&ours).await.unwrap();
-    assert!(reaper.join().unwrap().success(), "stopped in good order");
     assert!(redis(server.port(), "PING").starts_with("+PONG"));
-    assert_eq!(orphan_of_other.try_wait().unwrap(), None, "not ours to stop");
-    orphan_of_other.kill().unwrap();
-    orphan_of_other.wait().unwrap();
+    let end = orphan.ending().expect("the orphan is stopped");
+    assert!(end.success(), "stopped in good order");
+    drop(server);
+
+    // A pid file whose number belongs to another process by now.
+    fs::write(ours.join("redis.pid"), stranger.0.id().to_string()).unwrap();
+    drop(PrivateRedis::start(&ours).await.unwrap());
+    assert_eq!(stranger.ending(), None, "not ours to stop");
 }
 
 /// Under root, PostgreSQL runs as another account, which cannot reach a

@@ -72,6 +72,8 @@ pub struct Plan {
     /// Whether any step has a condition or an expansion, so that deciding
     /// needs results as facts.
     pub conditional: bool,
+    /// The input schema, compiled.
+    input: Option<jsonschema::Validator>,
 }
 
 impl Plan {
@@ -81,10 +83,21 @@ impl Plan {
     /// # Errors
     /// Every problem found, each with its place; nothing may be stored then.
     pub fn compile(
-        mut definition: Definition,
+        definition: Definition,
         known: impl Fn(&AgentType) -> Option<RetryPolicy>,
     ) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
+        check_size(&definition, &mut problems);
+        Self::checked(definition, known, problems)
+    }
+
+    /// Everything but the size: freezing makes a definition longer, and what
+    /// was accepted stays readable.
+    fn checked(
+        mut definition: Definition,
+        known: impl Fn(&AgentType) -> Option<RetryPolicy>,
+        mut problems: Vec<Problem>,
+    ) -> Result<Self, Vec<Problem>> {
         check_frame(&definition, &mut problems);
         let positions = check_names(&definition, &mut problems);
         if !problems.is_empty() {
@@ -151,7 +164,22 @@ impl Plan {
             return Err(problems);
         }
         let conditional = steps.iter().any(|s| s.when.is_some() || s.for_each.is_some());
-        Ok(Self { definition, steps, conditional })
+        // Checked above; a schema that compiles once compiles again.
+        let input =
+            definition.input_schema.as_ref().and_then(|schema| jsonschema::validator_for(schema).ok());
+        Ok(Self { definition, steps, conditional, input })
+    }
+
+    /// Checks a workflow input against the definition's schema; empty when it
+    /// fits.
+    pub fn check_input(&self, input: &serde_json::Value) -> Vec<Problem> {
+        let Some(validator) = &self.input else { return Vec::new() };
+        let place = |pointer: String| format!("input{}", pointer.replace('/', "."));
+        validator
+            .iter_errors(input)
+            .take(20)
+            .map(|error| Problem::new(place(error.instance_path().to_string()), error.to_string()))
+            .collect()
     }
 
     /// Reads back a definition that was frozen by [`Plan::compile`]: its
@@ -160,7 +188,7 @@ impl Plan {
     /// # Errors
     /// The problems of a stored definition that no longer compiles.
     pub fn from_frozen(definition: Definition) -> Result<Self, Vec<Problem>> {
-        Self::compile(definition, |_| Some(RetryPolicy::default()))
+        Self::checked(definition, |_| Some(RetryPolicy::default()), Vec::new())
     }
 
     /// The agent types the workflow needs, each once, sorted.
@@ -169,6 +197,16 @@ impl Plan {
         agents.sort();
         agents.dedup();
         agents
+    }
+}
+
+fn check_size(definition: &Definition, problems: &mut Vec<Problem>) {
+    let size = serde_json::to_string(definition).map_or(0, |text| text.len());
+    if size > MAX_PAYLOAD_BYTES {
+        problems.push(Problem::new(
+            "definition",
+            format!("{size} bytes; at most {MAX_PAYLOAD_BYTES} are allowed, pass large data by reference"),
+        ));
     }
 }
 
@@ -183,13 +221,6 @@ fn check_frame(definition: &Definition, problems: &mut Vec<Problem>) {
         let count = definition.steps.len();
         problems.push(Problem::new("steps", format!("{count} steps; at most {MAX_STEPS} are allowed")));
     }
-    let size = serde_json::to_string(definition).map_or(0, |text| text.len());
-    if size > MAX_PAYLOAD_BYTES {
-        problems.push(Problem::new(
-            "definition",
-            format!("{size} bytes; at most {MAX_PAYLOAD_BYTES} are allowed, pass large data by reference"),
-        ));
-    }
     if let Some(schema) = &definition.input_schema
         && let Err(error) = jsonschema::validator_for(schema)
     {
@@ -197,7 +228,7 @@ fn check_frame(definition: &Definition, problems: &mut Vec<Problem>) {
     }
 }
 
-fn check_names<'a>(definition: &'a Definition, problems: &mut Vec<Problem>) -> HashMap<String, StepIndex> {
+fn check_names(definition: &Definition, problems: &mut Vec<Problem>) -> HashMap<String, StepIndex> {
     let mut positions = HashMap::<String, StepIndex>::new();
     for (index, step) in definition.steps.iter().enumerate().take(MAX_STEPS) {
         let at = format!("steps[{index}].name");

@@ -231,7 +231,11 @@ impl Run {
         if format != FORMAT {
             return Err(BadRun::Format(format));
         }
-        let run: Self = postcard::from_bytes(rest).map_err(|e| BadRun::Bytes(e.to_string()))?;
+        let (run, left): (Self, _) =
+            postcard::take_from_bytes(rest).map_err(|e| BadRun::Bytes(e.to_string()))?;
+        if !left.is_empty() {
+            return Err(BadRun::Bytes(format!("{} bytes too many", left.len())));
+        }
         run.check()?;
         Ok(run)
     }
@@ -241,6 +245,7 @@ impl Run {
     /// # Errors
     /// The first one that is broken, with its step.
     pub fn check(&self) -> Result<(), BadRun> {
+        let first_child = self.steps.iter().position(|s| s.item.is_some()).unwrap_or(self.steps.len());
         for (index, step) in self.steps.iter().enumerate() {
             let broken = |rule| Err(BadRun::Invariant { step: index, rule });
             if (step.state == StepState::Running) != step.lease.is_some() {
@@ -249,8 +254,14 @@ impl Run {
             if step.item.is_none() && usize::from(step.plan) != index {
                 return broken("a definition step stands at its own position");
             }
+            if step.item.is_none() && index > first_child {
+                return broken("a definition step stands before every child");
+            }
             if step.item.is_some() && usize::from(step.plan) >= index {
                 return broken("a child stands behind the step it was expanded from");
+            }
+            if step.item.is_some() && usize::from(step.plan) >= first_child {
+                return broken("a child was expanded from a definition step");
             }
             if step.item.is_some() && step.state == StepState::Expanded {
                 return broken("a child is not expanded again");

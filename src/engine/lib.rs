@@ -1,1 +1,44 @@
-//! 
+//! The shell around `core`: accept, claim, complete, reap, reconcile, operate.
+//!
+//! One function moves state ([`transition`](self)): take a batch of (workflow,
+//! event), load, decide, save, commit, and only then push. No transaction is
+//! held open across a call to Redis, a provider or a platform. This room knows
+//! nothing of HTTP and runs no agent.
+
+mod accept;
+mod backoff;
+mod cache;
+mod claim;
+mod complete;
+mod due;
+mod duties;
+mod engine;
+mod error;
+mod fleet;
+mod gauges;
+mod operate;
+mod read;
+mod reap;
+mod reconcile;
+mod session;
+mod templates;
+mod transition;
+mod why;
+
+pub use accept::{MAX_IDEMPOTENCY_KEY_BYTES, Ready, Submit, SubmitContext, Submitted};
+pub use backoff::Backoff;
+pub use claim::Claimed;
+pub use complete::{Outcome, Recorded, Report};
+pub use due::queue_due_steps;
+pub use duties::run_duties;
+pub use engine::{Engine, EngineConfig};
+pub use error::EngineError;
+pub use galley_queue as queue;
+pub use galley_store as store;
+pub use operate::{LARGEST_LETTER_BATCH, Repair, Repaired};
+pub use read::{WorkflowFilter, WorkflowHistory, WorkflowView};
+pub use reap::{Reaped, Reaper};
+pub use reconcile::{Reconciled, Reconciler, rebuild};
+pub use session::Session;
+pub use templates::TemplateView;
+pub use why::{QueueView, Why};

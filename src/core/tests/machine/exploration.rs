@@ -1,0 +1,136 @@
+//! Small worlds, explored to the last state: tickets, reports and timers late
+//! and twice, sessions that die, operators at any moment.
+
+use galley_core::run::WorkflowState::{self, Cancelled, Failed, Running, Stalled, Succeeded};
+
+use crate::explorer::explore;
+use crate::shapes::{ONE_TRY, TWO_TRIES, plan_with};
+use crate::world::Budget;
+use galley_core::retry::RetryPolicy;
+
+const NOTHING: Budget = Budget::NOTHING;
+const FAILING: Budget = Budget { transients: 1, permanents: 1, ..NOTHING };
+const REPAIRED: Budget = Budget { permanents: 1, replays: 1, ..NOTHING };
+
+/// Explores a world. `least` states guard against a world that shrank to
+/// nothing unseen; `states` are all the workflow was ever seen in.
+fn world(shape: &str, retry: &RetryPolicy, budget: Budget, least: usize, states: &[WorkflowState]) {
+    let seen = explore(&plan_with(shape, retry), budget, |_| {});
+    for state in WorkflowState::ALL {
+        let ends = seen.ends.contains_key(&state);
+        assert_eq!(ends, states.contains(&state), "{shape}: ever {}", state.word());
+    }
+    assert!(seen.states >= least, "{shape}: only {} states", seen.states);
+}
+
+const ALL: [WorkflowState; 5] = WorkflowState::ALL;
+
+#[test]
+fn a_chain_of_two_meets_everything() {
+    world("a b<a", &TWO_TRIES, Budget { transients: 1, ..Budget::ALL }, 20_000, &ALL);
+}
+
+#[test]
+fn tries_and_crashes_are_used_up() {
+    let often = Budget { mortals: 2, transients: 2, overdues: 1, replays: 1, ..NOTHING };
+    world("a", &TWO_TRIES, Budget { cancels: 1, give_backs: 1, throttles: 1, ..often }, 5_000, &ALL);
+    world("a b<a", &ONE_TRY, often, 200, &[Running, Stalled, Failed, Succeeded]);
+}
+
+#[test]
+fn longer_chains() {
+    world("a b<a c<b", &TWO_TRIES, Budget { mortals: 1, cancels: 1, replays: 1, ..FAILING }, 1_000, &ALL);
+    world("a b<a c<b d<c", &TWO_TRIES, Budget { give_backs: 1, cancels: 1, ..FAILING }, 500, &ALL);
+}
+
+#[test]
+fn a_diamond_joins_once() {
+    world(
+        "a b<a c<a d<b,c",
+        &TWO_TRIES,
+        Budget { mortals: 1, replays: 1, ..FAILING },
+        3_000,
+        &[Running, Stalled, Failed, Succeeded],
+    );
+    world(
+        "a b<a c<a d<b,c",
+        &TWO_TRIES,
+        Budget { cancels: 1, overdues: 1, give_backs: 1, ..NOTHING },
+        500,
+        &[Running, Cancelled, Succeeded],
+    );
+}
+
+#[test]
+fn an_expansion_joins_once_whatever_its_size() {
+    let most = Budget { mortals: 1, replays: 1, cancels: 1, ..FAILING };
+    world("a b*0<a c<b", &TWO_TRIES, most, 400, &ALL);
+    world("a b*1<a c<b", &TWO_TRIES, most, 1_000, &ALL);
+    world("a b*2<a c<b", &TWO_TRIES, most, 1_000, &ALL);
+    world(
+        "b*3 c<b",
+        &TWO_TRIES,
+        Budget { mortals: 1, replays: 1, ..FAILING },
+        1_000,
+        &[Running, Stalled, Failed, Succeeded],
+    );
+    world("b*2 c*2<b", &TWO_TRIES, REPAIRED, 500, &[Running, Stalled, Failed, Succeeded]);
+}
+
+#[test]
+fn an_optional_step_lets_the_others_go_on() {
+    world(
+        "a b?<a c<b",
+        &TWO_TRIES,
+        Budget { transients: 2, mortals: 1, ..REPAIRED },
+        1_500,
+        &[Running, Stalled, Failed, Succeeded],
+    );
+    world("a? b?<a", &ONE_TRY, Budget { transients: 2, permanents: 2, ..NOTHING }, 20, &[Running, Succeeded]);
+    world(
+        "b?*2 c<b",
+        &ONE_TRY,
+        Budget { transients: 2, ..NOTHING },
+        50,
+        &[Running, Stalled, Failed, Succeeded],
+    );
+}
+
+#[test]
+fn a_false_condition_skips_and_may_cascade() {
+    world("a b!<a c~<b d<c", &TWO_TRIES, Budget { cancels: 1, ..REPAIRED }, 25, &ALL);
+    world("a! b~<a", &TWO_TRIES, Budget { cancels: 1, ..REPAIRED }, 1, &[Succeeded]);
+    world("a b?<a c~<b d<c", &ONE_TRY, REPAIRED, 50, &[Running, Stalled, Failed, Succeeded]);
+}
+
+#[test]
+fn what_cannot_be_evaluated_dies_and_is_repaired() {
+    world("a b#<a c<b", &TWO_TRIES, Budget { replays: 2, cancels: 1, ..REPAIRED }, 50, &ALL);
+    world("a b*4<a c<b", &TWO_TRIES, Budget { replays: 2, ..NOTHING }, 5, &[Running, Stalled, Failed]);
+    world("a b?*x<a c<b", &TWO_TRIES, NOTHING, 5, &[Running, Succeeded]);
+}
+
+#[test]
+fn two_letters_are_repaired_each_by_itself() {
+    world(
+        "a b<a c<a d<b,c",
+        &ONE_TRY,
+        Budget { permanents: 2, replays: 2, cancels: 1, ..NOTHING },
+        300,
+        &ALL,
+    );
+    world("a*2 b<a", &ONE_TRY, Budget { permanents: 2, replays: 1, cancels: 1, ..NOTHING }, 200, &ALL);
+}
+
+/// After a restore an epoch comes back, and the worker that held it before is
+/// still there: only the nonce tells them apart.
+#[test]
+fn a_database_restored_to_an_older_point_takes_no_report_from_the_future() {
+    world(
+        "a b<a",
+        &TWO_TRIES,
+        Budget { restores: 1, mortals: 1, transients: 1, ..NOTHING },
+        1_000,
+        &[Running, Succeeded],
+    );
+}

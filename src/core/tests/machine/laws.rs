@@ -1,0 +1,287 @@
+//! What must be true of every run, and of every change of one. Stated a second
+//! time here, from the protocol, so that `decide` is not compared to itself.
+
+use std::collections::BTreeMap;
+
+use galley_core::decide::{ALONE, Effect, Event, LetterEnd};
+use galley_core::ids::StepIndex;
+use galley_core::plan::Plan;
+use galley_core::report::Failure;
+use galley_core::run::{Run, StepRun, StepState, WorkflowState};
+
+use crate::shapes::SEQ;
+
+macro_rules! law {
+    ($holds:expr, $($why:tt)+) => {
+        if !$holds {
+            return Err(format!($($why)+));
+        }
+    };
+}
+
+/// The step an event is about.
+pub(crate) fn target(event: &Event) -> Option<StepIndex> {
+    match *event {
+        Event::Accepted | Event::Cancel => None,
+        Event::Claim { step, .. }
+        | Event::LeaseLost { step, .. }
+        | Event::Due { step, .. }
+        | Event::Replay { step, .. }
+        | Event::Discard { step } => Some(step),
+        Event::Succeeded { token }
+        | Event::Failed { token, .. }
+        | Event::GivenBack { token }
+        | Event::Overdue { token } => Some(token.step),
+    }
+}
+
+/// Whether every need of a step let it start.
+fn needs_met(plan: &Plan, run: &Run, step: &StepRun) -> bool {
+    plan.steps[usize::from(step.plan)].needs.iter().all(|&need| {
+        let state = run.steps[usize::from(need)].state;
+        let optional = plan.steps[usize::from(need)].optional;
+        matches!(state, StepState::Succeeded | StepState::Skipped) || (optional && state == StepState::Failed)
+    })
+}
+
+pub(crate) fn all_final(run: &Run) -> bool {
+    run.steps.iter().all(|s| s.state.is_final())
+}
+
+/// What every stored run keeps.
+pub(crate) fn of_state(plan: &Plan, run: &Run) -> Result<(), String> {
+    run.check().map_err(|e| e.to_string())?;
+    let again = Run::decode(&run.encode()).map_err(|e| e.to_string())?;
+    law!(again == *run, "a stored run reads back as itself");
+
+    for (index, step) in run.steps.iter().enumerate() {
+        let policy = &plan.steps[usize::from(step.plan)];
+        law!(step.attempts <= policy.retry.max_attempts, "step {index} has more attempts than it may");
+        law!(step.crashes <= policy.retry.max_crashes, "step {index} has more crashes than it may");
+        law!(!policy.optional || step.state != StepState::Dead, "optional step {index} is dead");
+        let children: Vec<_> = run.children(index as StepIndex).collect();
+        match step.state {
+            StepState::Blocked => {
+                law!(step.item.is_none(), "child {index} is blocked");
+                let settled = policy.needs.iter().all(|n| run.steps[usize::from(*n)].state.is_final());
+                law!(!settled, "step {index} is blocked although everything it needs is settled");
+            }
+            StepState::Expanded => {
+                let open = children.iter().any(|c| !run.steps[usize::from(*c)].state.is_final());
+                law!(open, "group {index} is open although its children are final");
+            }
+            state => law!(
+                children.is_empty() || state.is_final(),
+                "group {index} has children although it is {state:?}"
+            ),
+        }
+        for (n, child) in children.iter().enumerate() {
+            law!(
+                run.steps[usize::from(*child)].item == Some(n as u16),
+                "children of {index} are out of order"
+            );
+        }
+        if !step.state.is_final() {
+            law!(!run.cancelled, "step {index} is open in a cancelled run");
+        }
+    }
+
+    let moving = run
+        .steps
+        .iter()
+        .any(|s| matches!(s.state, StepState::Queued | StepState::Running | StepState::Scheduled));
+    let dead = run.count(StepState::Dead) > 0;
+    let failed =
+        run.steps.iter().any(|s| s.state == StepState::Failed && !plan.steps[usize::from(s.plan)].optional);
+    let state = run.state(plan);
+    law!((state == WorkflowState::Running) == moving, "{state:?}, and moving is {moving}");
+    law!((state == WorkflowState::Stalled) == (!moving && dead), "{state:?}, and dead is {dead}");
+    law!(state.is_final() == all_final(run), "{state:?}, and all final is {}", all_final(run));
+    if state.is_final() {
+        law!((state == WorkflowState::Cancelled) == run.cancelled, "{state:?} after a cancel");
+        law!((state == WorkflowState::Failed) == (failed && !run.cancelled), "{state:?} after a failure");
+    }
+    Ok(())
+}
+
+/// What every accepted event keeps.
+pub(crate) fn of_change(
+    plan: &Plan,
+    before: &Run,
+    event: &Event,
+    after: &Run,
+    effects: &[Effect],
+) -> Result<(), String> {
+    law!(after.priority == before.priority, "the priority changed");
+    law!(after.cancelled == (before.cancelled || *event == Event::Cancel), "cancelled only by a cancel");
+    law!(after.steps.len() >= before.steps.len(), "steps disappeared");
+
+    for (index, now) in after.steps.iter().enumerate() {
+        let Some(was) = before.steps.get(index) else {
+            law!(now.item.is_some() && now.state == StepState::Queued, "new step {index} is no queued child");
+            law!((now.epoch, now.attempts, now.crashes) == (1, 0, 0), "child {index} does not begin fresh");
+            law!(now.changed == SEQ, "child {index} changed unseen");
+            continue;
+        };
+        of_step(plan, before, event, after, index, (was, now))?;
+    }
+
+    let mut expected = expected_effects(plan, before, event, after);
+    let mut got: Vec<_> = effects.iter().map(name_of_effect).collect();
+    expected.sort();
+    got.sort();
+    law!(expected == got, "what follows should be {expected:?} and is {got:?}");
+    Ok(())
+}
+
+fn of_step(
+    plan: &Plan,
+    before: &Run,
+    event: &Event,
+    after: &Run,
+    index: usize,
+    (was, now): (&StepRun, &StepRun),
+) -> Result<(), String> {
+    let mine = target(event) == Some(index as StepIndex);
+    law!((now.plan, now.item) == (was.plan, was.item), "step {index} became another step");
+    if was.state.is_final() {
+        law!(now == was, "final step {index} changed");
+    }
+    if now != was {
+        law!(now.changed == SEQ, "step {index} changed unseen");
+    }
+
+    // The fencing counter: one more on every queue, claim, wait and loss of a
+    // lease; nothing else touches it.
+    let again = mine && matches!(event, Event::Replay { .. });
+    let moved = was.state != now.state || again;
+    let more = match (was.state, now.state) {
+        (StepState::Running, StepState::Succeeded) => 0,
+        (StepState::Running, _) if moved => 1,
+        (_, StepState::Queued | StepState::Running | StepState::Scheduled) if moved => 1,
+        _ => 0,
+    };
+    law!(now.epoch == was.epoch + more, "step {index} went from epoch {} to {}", was.epoch, now.epoch);
+
+    let (attempts, crashes) = match event {
+        Event::Claim { .. } if mine => (was.attempts + 1, was.crashes),
+        Event::GivenBack { .. } | Event::Failed { failure: Failure::Throttled { .. }, .. } if mine => {
+            (was.attempts - 1, was.crashes)
+        }
+        Event::LeaseLost { .. } if mine => (was.attempts - 1, was.crashes + 1),
+        Event::Replay { .. } if mine => (0, 0),
+        _ => (was.attempts, was.crashes),
+    };
+    law!(now.attempts == attempts, "step {index} has {} attempts, not {attempts}", now.attempts);
+    law!(now.crashes == crashes, "step {index} has {} crashes, not {crashes}", now.crashes);
+
+    let edited = mine && matches!(event, Event::Replay { edited: true, .. });
+    law!(
+        now.edited == if edited { Some(now.epoch) } else { was.edited },
+        "step {index}: edited {:?}",
+        now.edited
+    );
+
+    if now.state == StepState::Queued && was.state != StepState::Queued {
+        law!(needs_met(plan, after, now), "step {index} was queued before its needs were met");
+        law!(!after.cancelled, "step {index} was queued in a cancelled run");
+    }
+    if now.state == StepState::Succeeded && was.state == StepState::Running {
+        law!(mine && matches!(event, Event::Succeeded { .. }), "step {index} succeeded by {event:?}");
+    }
+    if now.state == StepState::Running && was.state != StepState::Running {
+        let Event::Claim { lease, .. } = event else { return Err(format!("step {index} runs unclaimed")) };
+        law!(mine && now.lease == Some(*lease), "step {index} has another lease than its claim");
+    }
+    if was.state == StepState::Blocked && before.cancelled {
+        law!(now == was, "step {index} moved in a cancelled run");
+    }
+    Ok(())
+}
+
+/// The effects that the difference between two runs calls for, each as one
+/// comparable line.
+fn expected_effects(plan: &Plan, before: &Run, event: &Event, after: &Run) -> Vec<String> {
+    let mut expected = Vec::new();
+    for (step, now) in after.steps.iter().enumerate() {
+        let was = before.steps.get(step);
+        let was_state = was.map(|s| s.state);
+        let moved = was_state != Some(now.state);
+        let mine = target(event) == Some(step as StepIndex);
+        let replayed = mine && matches!(event, Event::Replay { .. });
+        if now.state == StepState::Queued && moved {
+            let max = plan.steps[usize::from(now.plan)].retry.max_crashes;
+            let suspicion = match now.crashes {
+                0 => 0,
+                n if n == max - 1 => ALONE,
+                n => n,
+            };
+            expected.push(format!("enqueue {step}@{} {suspicion} {}", now.epoch, after.priority));
+        }
+        if now.state == StepState::Scheduled && moved {
+            expected.push(format!("wait {step}@{}", now.epoch));
+        }
+        if was_state == Some(StepState::Scheduled) && moved {
+            expected.push(format!("stop waiting {step}"));
+        }
+        if now.state == StepState::Dead && (moved || replayed) {
+            expected.push(format!("died {step} {}", cause_of_death(event, mine)));
+        }
+        if was_state == Some(StepState::Dead) && (moved || replayed) {
+            let how = match event {
+                Event::Cancel => LetterEnd::Cancelled,
+                Event::Discard { .. } => LetterEnd::Discarded,
+                _ => LetterEnd::Replayed,
+            };
+            expected.push(format!("letter closed {step} {}", how.word()));
+        }
+        if was_state == Some(StepState::Running)
+            && matches!(event, Event::Cancel | Event::Overdue { .. })
+            && moved
+        {
+            expected.push(format!("interrupt {step}"));
+        }
+    }
+    if all_final(after) && !all_final(before) {
+        expected.push(format!("finished {}", after.state(plan).word()));
+    }
+    expected
+}
+
+fn cause_of_death(event: &Event, mine: bool) -> &'static str {
+    match event {
+        Event::Failed { failure: Failure::Permanent, .. } if mine => "permanent",
+        Event::Failed { .. } | Event::Overdue { .. } if mine => "attempts",
+        Event::LeaseLost { .. } if mine => "crashes",
+        _ => "condition",
+    }
+}
+
+fn name_of_effect(effect: &Effect) -> String {
+    match effect {
+        Effect::Enqueue { step, epoch, suspicion, priority } => {
+            format!("enqueue {step}@{epoch} {suspicion} {priority}")
+        }
+        Effect::Wait { step, epoch, .. } => format!("wait {step}@{epoch}"),
+        Effect::StopWaiting { step } => format!("stop waiting {step}"),
+        Effect::Died { step, why } => format!("died {step} {}", why.word()),
+        Effect::LetterClosed { step, how } => format!("letter closed {step} {}", how.word()),
+        Effect::Interrupt { step } => format!("interrupt {step}"),
+        Effect::Finished(state) => format!("finished {}", state.word()),
+    }
+}
+
+/// Counts states of a run in one line: what a failing test shows.
+pub(crate) fn summary(plan: &Plan, run: &Run) -> String {
+    let steps: BTreeMap<_, _> = (0..run.steps.len() as StepIndex)
+        .map(|i| (run.step_name(plan, i), run.steps[usize::from(i)].state.word()))
+        .collect();
+    format!("{} {steps:?}", run.state(plan).word())
+}
+
+/// What a run keeps between being made and being accepted.
+pub(crate) fn of_state_before_acceptance(run: &Run) -> Result<(), String> {
+    run.check().map_err(|e| e.to_string())?;
+    law!(run.count(StepState::Blocked) == run.steps.len(), "a new run is not all blocked");
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! Memory of what never changes: plans, workflow inputs, step outputs. And one
+//! guess: the last run this process wrote, which compare-and-set proves right
+//! or wrong.
+
+use std::sync::Arc;
+
+use galley_core::definition::Definition;
+use galley_core::ids::{StepIndex, WorkflowKey, WorkspaceId};
+use galley_core::plan::Plan;
+use galley_core::run::Run;
+use galley_store::{Store, StoreError};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+/// A run as this process last wrote or read it.
+#[derive(Debug, Clone)]
+pub(crate) struct KnownRun {
+    pub(crate) definition: i64,
+    pub(crate) version: i64,
+    pub(crate) run: Run,
+}
+
+/// A workflow's input and the trace it was submitted with.
+#[derive(Debug)]
+pub(crate) struct KnownInput {
+    pub(crate) json: String,
+    pub(crate) traceparent: Option<String>,
+}
+
+/// Bytes, roughly, that an entry holds on to.
+#[derive(Clone)]
+pub(crate) struct Bytes;
+
+impl Weighter<WorkflowKey, Arc<KnownRun>> for Bytes {
+    fn weight(&self, _: &WorkflowKey, known: &Arc<KnownRun>) -> u64 {
+        200 + (known.run.steps.len() * size_of::<galley_core::run::StepRun>()) as u64
+    }
+}
+
+impl Weighter<WorkflowKey, Arc<KnownInput>> for Bytes {
+    fn weight(&self, _: &WorkflowKey, known: &Arc<KnownInput>) -> u64 {
+        200 + known.json.len() as u64
+    }
+}
+
+impl Weighter<(WorkflowKey, StepIndex), Arc<str>> for Bytes {
+    fn weight(&self, _: &(WorkflowKey, StepIndex), json: &Arc<str>) -> u64 {
+        200 + json.len() as u64
+    }
+}
+
+/// The caches of one process. A worker stays below 64 MB with them full.
+pub(crate) struct Caches {
+    plans: Cache<i64, Arc<Plan>>,
+    /// Compiled and stored definitions by workspace and content.
+    pub(crate) compiled: Cache<(WorkspaceId, [u8; 32]), (Arc<Plan>, i64)>,
+    pub(crate) runs: Cache<WorkflowKey, Arc<KnownRun>, Bytes>,
+    pub(crate) inputs: Cache<WorkflowKey, Arc<KnownInput>, Bytes>,
+    pub(crate) outputs: Cache<(WorkflowKey, StepIndex), Arc<str>, Bytes>,
+}
+
+const RUNS_BYTES: u64 = 6 << 20;
+const INPUTS_BYTES: u64 = 6 << 20;
+const OUTPUTS_BYTES: u64 = 6 << 20;
+
+impl Caches {
+    pub(crate) fn new() -> Self {
+        Self {
+            plans: Cache::new(512),
+            compiled: Cache::new(512),
+            runs: Cache::with_weighter(8_192, RUNS_BYTES, Bytes),
+            inputs: Cache::with_weighter(8_192, INPUTS_BYTES, Bytes),
+            outputs: Cache::with_weighter(8_192, OUTPUTS_BYTES, Bytes),
+        }
+    }
+
+    /// The plans of definitions, read and compiled at most once each.
+    pub(crate) async fn plans(
+        &self,
+        store: &Store,
+        ids: &[i64],
+    ) -> Result<Vec<(i64, Arc<Plan>)>, StoreError> {
+        let mut found = Vec::with_capacity(1);
+        let mut missing = Vec::new();
+        for &id in ids {
+            if found.iter().any(|(known, _)| *known == id) || missing.contains(&id) {
+                continue;
+            }
+            match self.plans.get(&id) {
+                Some(plan) => found.push((id, plan)),
+                None => missing.push(id),
+            }
+        }
+        if !missing.is_empty() {
+            for (id, body) in store.load_definitions(&missing).await? {
+                let plan = Arc::new(read_plan(id, &body)?);
+                self.plans.insert(id, Arc::clone(&plan));
+                found.push((id, plan));
+            }
+        }
+        Ok(found)
+    }
+
+    pub(crate) async fn plan(&self, store: &Store, id: i64) -> Result<Arc<Plan>, StoreError> {
+        let found = self.plans(store, &[id]).await?;
+        found
+            .into_iter()
+            .next()
+            .map(|(_, plan)| plan)
+            .ok_or_else(|| StoreError::Schema(format!("table definitions, id {id}: the row is missing")))
+    }
+
+    /// Remembers a plan that was just stored.
+    pub(crate) fn remember_plan(&self, id: i64, plan: Arc<Plan>) {
+        self.plans.insert(id, plan);
+    }
+
+    /// The inputs of workflows, read at most once while remembered.
+    pub(crate) async fn inputs(
+        &self,
+        store: &Store,
+        keys: &[WorkflowKey],
+    ) -> Result<Vec<(WorkflowKey, Arc<KnownInput>)>, StoreError> {
+        let mut found = Vec::with_capacity(keys.len());
+        let mut missing = Vec::new();
+        for key in keys {
+            match self.inputs.get(key) {
+                Some(input) => found.push((*key, input)),
+                None => missing.push(*key),
+            }
+        }
+        if !missing.is_empty() {
+            for (key, json, traceparent) in store.load_inputs(&missing).await? {
+                let known = Arc::new(KnownInput { json, traceparent });
+                self.inputs.insert(key, Arc::clone(&known));
+                found.push((key, known));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The outputs of steps, read at most once while remembered. Results are
+    /// appended once and never change, so a remembered one is never stale.
+    pub(crate) async fn outputs(
+        &self,
+        store: &Store,
+        steps: &[(WorkflowKey, StepIndex)],
+    ) -> Result<Vec<((WorkflowKey, StepIndex), Arc<str>)>, StoreError> {
+        let mut found = Vec::with_capacity(steps.len());
+        let mut missing = Vec::new();
+        for step in steps {
+            match self.outputs.get(step) {
+                Some(json) => found.push((*step, json)),
+                None => missing.push(*step),
+            }
+        }
+        if !missing.is_empty() {
+            for (key, step, json) in store.load_outputs(&missing).await? {
+                let json: Arc<str> = json.into();
+                self.outputs.insert((key, step), Arc::clone(&json));
+                found.push(((key, step), json));
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn read_plan(id: i64, body: &str) -> Result<Plan, StoreError> {
+    let broken = |why: String| StoreError::Schema(format!("table definitions, id {id}: {why}"));
+    let definition: Definition = serde_json::from_str(body).map_err(|error| broken(error.to_string()))?;
+    Plan::from_frozen(definition).map_err(|problems| {
+        broken(problems.first().map_or_else(|| "does not compile".into(), ToString::to_string))
+    })
+}

@@ -1,0 +1,291 @@
+//! Claiming: tickets become leases, and leases come with all an attempt needs.
+//!
+//! Claims are durable before anything starts. A claim whose COMMIT got no reply
+//! is repeated with the same nonces and finds itself.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use galley_core::decide::{Event, Token, child_item, needed_outputs, needed_results};
+use galley_core::hash::effect_key;
+use galley_core::ids::{AgentType, Nonce, SessionId, StepIndex, WorkflowKey};
+use galley_core::input::step_input;
+use galley_core::plan::Plan;
+use galley_core::run::{Lease, Run};
+use galley_core::ticket::Ticket;
+use galley_store::StoreError;
+use serde_json::Value;
+
+use crate::backoff::Backoff;
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::session::Session;
+use crate::transition::{Applied, Command, Record, Verdict};
+
+/// A lease on a step, and what its attempt needs.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// The ticket it came from.
+    pub ticket: Ticket,
+    /// The agent type.
+    pub agent: AgentType,
+    /// What every report about this attempt must carry.
+    pub token: Token,
+    /// The session that holds it.
+    pub session: SessionId,
+    /// The step's name.
+    pub step_name: String,
+    /// Which attempt this is, from 1.
+    pub attempt: u16,
+    /// Longest run of the attempt.
+    pub timeout: Duration,
+    /// The same for every attempt of this step.
+    pub effect_key: String,
+    /// The step's input.
+    pub input: Value,
+    /// The trace the workflow was submitted with.
+    pub traceparent: Option<Arc<str>>,
+}
+
+impl Claimed {
+    /// The workflow.
+    pub fn key(&self) -> WorkflowKey {
+        self.ticket.key()
+    }
+}
+
+/// How much longer than an attempt may take its ticket counts as in flight.
+const FLIGHT_SLACK: Duration = Duration::from_secs(30);
+
+impl Engine {
+    /// Claims tickets for a session. Tickets that no longer match a queued step
+    /// are forgotten. Repeats until Postgres answers or the session is lost;
+    /// then there are no claims, and whatever was committed unknown to us the
+    /// reaper returns.
+    ///
+    /// # Errors
+    /// Only what repeating cannot cure.
+    pub async fn claim(
+        &self,
+        session: &Session,
+        tickets: Vec<(AgentType, Ticket)>,
+    ) -> Result<Vec<Claimed>, EngineError> {
+        let tickets = self.refuse_paused(tickets).await;
+        if tickets.is_empty() {
+            return Ok(Vec::new());
+        }
+        let commands: Vec<Command> =
+            tickets.iter().map(|(_, ticket)| claim_command(session.id(), ticket)).collect();
+        let Some(applied) = patiently(session, || self.apply(&commands)).await? else {
+            return Ok(Vec::new());
+        };
+        let mut mine = Vec::with_capacity(commands.len());
+        let mut forgotten = Vec::new();
+        for (index, verdict) in applied.verdicts.iter().enumerate() {
+            match verdict {
+                Verdict::Done => mine.push(index),
+                Verdict::Refused(_) | Verdict::Gone => forgotten.push(tickets[index].clone()),
+                Verdict::Unstorable(why) => {
+                    return Err(EngineError::Internal(format!("a claim cannot be stored: {why}")));
+                }
+            }
+        }
+        metrics::histogram!("galley_claim_batch_size").record(mine.len() as f64);
+        if !forgotten.is_empty() {
+            metrics::counter!("galley_tickets_forgotten_total").increment(forgotten.len() as u64);
+            if let Err(error) = self.queue().settle(&forgotten, &[]).await {
+                tracing::debug!(%error, "could not forget stale tickets; they expire");
+            }
+        }
+        let Some(inputs) = patiently(session, || self.inputs_of(&commands, &mine, &applied)).await? else {
+            return Ok(Vec::new());
+        };
+        let mut claimed = Vec::with_capacity(mine.len());
+        for (index, input) in mine.into_iter().zip(inputs) {
+            let (agent, ticket) = &tickets[index];
+            let (Event::Claim { lease, .. }, Some((plan, known))) =
+                (&commands[index].event, applied.runs.get(&ticket.key()))
+            else {
+                continue;
+            };
+            claimed.push(describe(agent, *ticket, *lease, plan, &known.run, input));
+        }
+        self.keep_in_flight(&claimed).await;
+        Ok(claimed)
+    }
+
+    /// What an operator paused does not start, even when Redis forgot so.
+    async fn refuse_paused(&self, tickets: Vec<(AgentType, Ticket)>) -> Vec<(AgentType, Ticket)> {
+        let Ok(reading) = self.fleet().reading().await else { return tickets };
+        let (paused, tickets): (Vec<_>, Vec<_>) =
+            tickets.into_iter().partition(|(agent, _)| reading.is_paused(agent));
+        let mut by_agent: HashMap<AgentType, Vec<Ticket>> = HashMap::new();
+        for (agent, ticket) in paused {
+            by_agent.entry(agent).or_default().push(ticket);
+        }
+        for (agent, tickets) in by_agent {
+            if let Err(error) = self.queue().give_back(&agent, &tickets).await {
+                tracing::debug!(%error, "could not give tickets of a paused agent back; they expire");
+            }
+        }
+        tickets
+    }
+
+    async fn inputs_of(
+        &self,
+        commands: &[Command],
+        mine: &[usize],
+        applied: &Applied,
+    ) -> Result<Vec<StepMaterial>, StoreError> {
+        let mut keys: Vec<WorkflowKey> = mine.iter().map(|index| commands[*index].key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let briefs: HashMap<_, _> = self.caches().inputs(self.store(), &keys).await?.into_iter().collect();
+        let mut wanted: Vec<(WorkflowKey, StepIndex)> = Vec::new();
+        for &index in mine {
+            let key = commands[index].key;
+            if let Some((plan, known)) = applied.runs.get(&key) {
+                let step = claimed_step(&commands[index]);
+                wanted.extend(needed_outputs(plan, &known.run, step).into_iter().map(|need| (key, need)));
+                wanted.extend(item_source(plan, &known.run, step).into_iter().map(|need| (key, need)));
+            }
+        }
+        wanted.sort_unstable();
+        wanted.dedup();
+        let outputs: HashMap<_, _> =
+            self.caches().outputs(self.store(), &wanted).await?.into_iter().collect();
+        let mut materials = Vec::with_capacity(mine.len());
+        for &index in mine {
+            let key = commands[index].key;
+            let step = claimed_step(&commands[index]);
+            let Some((plan, known)) = applied.runs.get(&key) else {
+                materials.push(StepMaterial { input: Value::Null, traceparent: None });
+                continue;
+            };
+            let (brief, traceparent) = briefs
+                .get(&key)
+                .map_or((Value::Null, None), |known| (parse(&known.json), known.traceparent.as_deref()));
+            let edited = match known.run.step(step).and_then(|step| step.edited) {
+                Some(epoch) => self.store().edited_input(key, step, epoch).await?,
+                None => None,
+            };
+            let input = match edited {
+                Some(json) => parse(&json),
+                None => {
+                    let output = |need| outputs.get(&(key, need)).map(|json| parse(json));
+                    assemble(plan, &known.run, step, brief, &output)
+                }
+            };
+            materials.push(StepMaterial { input, traceparent: traceparent.map(Arc::from) });
+        }
+        Ok(materials)
+    }
+
+    async fn keep_in_flight(&self, claimed: &[Claimed]) {
+        let Some(longest) = claimed.iter().map(|claim| claim.timeout).max() else { return };
+        let tickets: Vec<_> = claimed.iter().map(|claim| (claim.agent.clone(), claim.ticket)).collect();
+        if let Err(error) = self.queue().claimed(&tickets, longest + FLIGHT_SLACK).await {
+            tracing::debug!(%error, "could not mark claims in flight; limits may count them too early");
+        }
+    }
+}
+
+/// What goes with a claim besides the lease.
+struct StepMaterial {
+    input: Value,
+    traceparent: Option<Arc<str>>,
+}
+
+/// Repeats a unit until Postgres answers or the session is lost (`None`).
+async fn patiently<T, Fut>(session: &Session, unit: impl Fn() -> Fut) -> Result<Option<T>, EngineError>
+where
+    Fut: Future<Output = Result<T, StoreError>>,
+{
+    let mut backoff = Backoff::quick();
+    loop {
+        match unit().await {
+            Ok(done) => return Ok(Some(done)),
+            Err(error) if error.is_transient() => {
+                if !session.is_live() {
+                    return Ok(None);
+                }
+                tracing::debug!(%error, "claiming waits for Postgres");
+                backoff.wait().await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn claim_command(session: SessionId, ticket: &Ticket) -> Command {
+    let lease = Lease { nonce: Nonce(rand::random()), session };
+    Command {
+        key: ticket.key(),
+        event: Event::Claim { step: ticket.step, epoch: ticket.epoch, lease },
+        record: Record::Nothing,
+    }
+}
+
+fn claimed_step(command: &Command) -> StepIndex {
+    match command.event {
+        Event::Claim { step, .. } => step,
+        _ => 0,
+    }
+}
+
+/// The step whose output holds the element an expanded child works on.
+fn item_source(plan: &Plan, run: &Run, step: StepIndex) -> Vec<StepIndex> {
+    let Some(child) = run.step(step).filter(|step| step.item.is_some()) else { return Vec::new() };
+    let Some(source) = plan.steps[usize::from(child.plan)].for_each.as_ref().and_then(|f| f.source) else {
+        return Vec::new();
+    };
+    let children: Vec<_> = run.children(source).collect();
+    if children.is_empty() { vec![source] } else { children }
+}
+
+/// The input of a step, put together from what is immutable.
+pub(crate) fn assemble(
+    plan: &Plan,
+    run: &Run,
+    step: StepIndex,
+    brief: Value,
+    output: &dyn Fn(StepIndex) -> Option<Value>,
+) -> Value {
+    let results = needed_results(plan, run, step, output);
+    let item = child_item(plan, run, step, &brief, output);
+    let params = run
+        .step(step)
+        .and_then(|step| plan.definition.steps.get(usize::from(step.plan)))
+        .map_or(Value::Null, |step| step.input.clone());
+    step_input(brief, params, results, item)
+}
+
+pub(crate) fn parse(json: &str) -> Value {
+    // It was JSON when it was stored; Postgres checked.
+    serde_json::from_str(json).unwrap_or(Value::Null)
+}
+
+fn describe(
+    agent: &AgentType,
+    ticket: Ticket,
+    lease: Lease,
+    plan: &Plan,
+    run: &Run,
+    material: StepMaterial,
+) -> Claimed {
+    let step = &run.steps[usize::from(ticket.step)];
+    let step_name = run.step_name(plan, ticket.step);
+    Claimed {
+        agent: agent.clone(),
+        token: Token { step: ticket.step, epoch: step.epoch, nonce: lease.nonce },
+        session: lease.session,
+        attempt: step.attempts,
+        timeout: Duration::from_millis(plan.steps[usize::from(step.plan)].retry.timeout_ms),
+        effect_key: effect_key(ticket.key(), &step_name, ""),
+        step_name,
+        input: material.input,
+        traceparent: material.traceparent,
+        ticket,
+    }
+}

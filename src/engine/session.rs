@@ -1,0 +1,133 @@
+//! A worker process' lease on everything it runs.
+//!
+//! One row, renewed on a timer whatever is in flight. A worker that could not
+//! renew fences itself before the reaper may act: it starts nothing, cancels
+//! its calls and discards its results.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use galley_core::ids::SessionId;
+use galley_store::{SessionOpen, Store};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::engine::Engine;
+use crate::error::EngineError;
+
+/// An open session. Renewed until closed, lost or dropped.
+#[derive(Clone, Debug)]
+pub struct Session {
+    inner: Arc<SessionState>,
+    _renewing: Arc<DropGuard>,
+}
+
+#[derive(Debug)]
+struct SessionState {
+    id: SessionId,
+    born: Instant,
+    /// Milliseconds after `born` at which the last good renewal was sent.
+    renewed_ms: AtomicU64,
+    /// How long a worker may go on after its last good renewal.
+    fence: Duration,
+    running: AtomicU32,
+    lost: CancellationToken,
+}
+
+impl SessionState {
+    fn is_live(&self) -> bool {
+        // Asked anew at every start: a process that was stopped and continued
+        // notices before its renewal task does.
+        let renewed = self.born + Duration::from_millis(self.renewed_ms.load(Ordering::Acquire));
+        !self.lost.is_cancelled() && renewed.elapsed() < self.fence
+    }
+}
+
+impl Session {
+    /// Its id.
+    pub fn id(&self) -> SessionId {
+        self.inner.id
+    }
+
+    /// Whether work may start under it.
+    pub fn is_live(&self) -> bool {
+        self.inner.is_live()
+    }
+
+    /// Fires when the session is lost: drop everything that runs under it.
+    pub fn lost(&self) -> &CancellationToken {
+        &self.inner.lost
+    }
+
+    /// Tells the next renewal how many steps run.
+    pub fn set_running(&self, running: u32) {
+        self.inner.running.store(running, Ordering::Relaxed);
+    }
+}
+
+impl Engine {
+    /// Opens a session and keeps renewing it.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn open_session(&self, open: SessionOpen) -> Result<Session, EngineError> {
+        let born = Instant::now();
+        let id = self.store().open_session(open).await?;
+        let config = self.config();
+        let inner = Arc::new(SessionState {
+            id,
+            born,
+            renewed_ms: AtomicU64::new(0),
+            fence: config.session_ttl.saturating_sub(config.renew_every),
+            running: AtomicU32::new(0),
+            lost: CancellationToken::new(),
+        });
+        let stop = CancellationToken::new();
+        tokio::spawn(renew(self.store().clone(), Arc::clone(&inner), config.renew_every, stop.clone()));
+        metrics::counter!("galley_sessions_opened_total").increment(1);
+        Ok(Session { inner, _renewing: Arc::new(stop.drop_guard()) })
+    }
+
+    /// Closes a session whose steps were all given back or completed.
+    ///
+    /// # Errors
+    /// Postgres is away: the reaper closes it.
+    pub async fn close_session(&self, session: &Session, reason: &'static str) -> Result<(), EngineError> {
+        session.inner.lost.cancel();
+        self.store().close_session(session.id(), None, reason).await?;
+        Ok(())
+    }
+}
+
+async fn renew(store: Store, session: Arc<SessionState>, every: Duration, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(every);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = stop.cancelled() => return,
+            () = session.lost.cancelled() => return,
+        }
+        let sent = session.born.elapsed();
+        let running = session.running.load(Ordering::Relaxed);
+        // A hanging call must not hide that time passes.
+        match tokio::time::timeout(every, store.renew_session(session.id, running)).await {
+            Ok(Ok(true)) => session.renewed_ms.store(sent.as_millis() as u64, Ordering::Release),
+            Ok(Ok(false)) => {
+                tracing::warn!(session.id = %session.id, "session {} was closed by the reaper", session.id);
+                session.lost.cancel();
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, session.id = %session.id, "could not renew session {}", session.id);
+            }
+            Err(_) => {
+                tracing::warn!(session.id = %session.id, "renewing session {} takes too long", session.id);
+            }
+        }
+        if !session.is_live() && !session.lost.is_cancelled() {
+            tracing::warn!(session.id = %session.id, "session {} could not be renewed in time; stopping its work", session.id);
+            metrics::counter!("galley_sessions_fenced_total").increment(1);
+            session.lost.cancel();
+        }
+    }
+}

@@ -1,0 +1,544 @@
+//! The one function that moves state: take a batch of (workflow, event), load,
+//! decide, save, commit. Pushing what became runnable comes after, and is the
+//! caller's next line.
+//!
+//! 1. Load the runs: what this process remembers, the rest from Postgres.
+//! 2. Decide every event on its run, in order; several events of one workflow
+//!    meet the same run.
+//! 3. Save with one compare-and-set per run, in one transaction.
+//! 4. Runs that lost are forgotten, loaded and decided again.
+//!
+//! Every step can be repeated: events are fenced by epoch and nonce.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use galley_core::decide::{Death, Effect, Event, Facts, LetterEnd, Refusal, decide};
+use galley_core::ids::{AgentType, StepIndex, WorkflowKey};
+use galley_core::plan::Plan;
+use galley_core::run::{Run, StepState, WorkflowState};
+use galley_core::ticket::Ticket;
+use galley_store::{
+    AttemptWrite, AuditWrite, InputWrite, LetterClose, LetterOpen, ResultWrite, RunWrite, SaveBatch,
+    StoreError, TimerWrite,
+};
+use serde_json::Value;
+
+use crate::cache::KnownRun;
+use crate::engine::Engine;
+
+/// The low bits of a version are random, so that a version this process
+/// remembers cannot come back with another meaning after Postgres was restored
+/// to an older point. The high bits are the run's sequence number.
+const VERSION_NOISE_BITS: u32 = 24;
+
+/// The sequence number inside a version: what event streams count in.
+pub(crate) fn seq_of(version: i64) -> u64 {
+    (version >> VERSION_NOISE_BITS) as u64
+}
+
+/// The version of a run at a sequence number.
+pub(crate) fn version_at(seq: u64) -> i64 {
+    let noise = rand::random::<u32>() >> (32 - VERSION_NOISE_BITS);
+    ((seq as i64) << VERSION_NOISE_BITS) | i64::from(noise)
+}
+
+/// One event for one workflow, with the rows that go with it.
+#[derive(Debug)]
+pub(crate) struct Command {
+    pub(crate) key: WorkflowKey,
+    pub(crate) event: Event,
+    pub(crate) record: Record,
+}
+
+/// What is written along with an event, if the event is not refused.
+#[derive(Debug)]
+pub(crate) enum Record {
+    Nothing,
+    Result(ResultWrite),
+    Attempt(AttemptWrite),
+    /// What a person did, and the input they replaced.
+    Person {
+        actor: String,
+        action: &'static str,
+        object: String,
+        input: Option<String>,
+    },
+}
+
+/// What became of a command.
+#[derive(Debug, Clone)]
+pub(crate) enum Verdict {
+    /// Decided and written.
+    Done,
+    /// The run refused it.
+    Refused(Refusal),
+    /// There is no live run of that workflow.
+    Gone,
+    /// Postgres cannot store what came with it.
+    Unstorable(String),
+}
+
+/// Everything a batch of commands led to.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    /// One verdict per command, in order.
+    pub(crate) verdicts: Vec<Verdict>,
+    /// Tickets to push now that it is committed.
+    pub(crate) runnable: Vec<(AgentType, Ticket)>,
+    /// Workflows whose running attempts were overtaken.
+    pub(crate) interrupted: Vec<WorkflowKey>,
+    /// Workflows that became final, each with its state.
+    pub(crate) finished: Vec<(WorkflowKey, WorkflowState)>,
+    /// Steps that died.
+    pub(crate) died: usize,
+    /// The runs as they are now, for those that were decided on.
+    pub(crate) runs: HashMap<WorkflowKey, (Arc<Plan>, Arc<KnownRun>)>,
+}
+
+/// A run being decided on.
+struct Draft {
+    plan: Arc<Plan>,
+    definition: i64,
+    expected: i64,
+    run: Run,
+    /// Whether the run came from memory: then a refusal proves nothing.
+    remembered: bool,
+}
+
+/// What one workflow's commands led to, before it is known whether they win.
+struct Decision {
+    draft: Draft,
+    seq: u64,
+    effects: Vec<(usize, Vec<Effect>)>,
+    verdicts: Vec<(usize, Verdict)>,
+}
+
+impl Engine {
+    /// Moves a batch of workflows.
+    ///
+    /// # Errors
+    /// Postgres is away: nobody knows what was committed, repeat the batch.
+    pub(crate) async fn apply(&self, commands: &[Command]) -> Result<Applied, StoreError> {
+        let mut applied = Applied { verdicts: vec![Verdict::Gone; commands.len()], ..Applied::default() };
+        let mut by_key: HashMap<WorkflowKey, Vec<usize>> = HashMap::with_capacity(commands.len());
+        for (index, command) in commands.iter().enumerate() {
+            by_key.entry(command.key).or_default().push(index);
+        }
+        let mut open: Vec<WorkflowKey> = by_key.keys().copied().collect();
+        let mut rounds = 0_u32;
+        while !open.is_empty() {
+            rounds += 1;
+            if rounds > 1 {
+                metrics::counter!("galley_run_conflicts_total").increment(open.len() as u64);
+                // Several writers on one hot row: spread them.
+                if rounds > 3 {
+                    let pause = rand::random_range(0..(1_u64 << rounds.min(8)));
+                    tokio::time::sleep(std::time::Duration::from_micros(100 * pause)).await;
+                }
+            }
+            let decisions = self.decide_all(commands, &by_key, &open, rounds == 1).await?;
+            // A workflow without a live run has no decision: its verdicts stay `Gone`.
+            open = self.save_all(commands, decisions, &mut applied).await?;
+        }
+        Ok(applied)
+    }
+
+    async fn decide_all(
+        &self,
+        commands: &[Command],
+        by_key: &HashMap<WorkflowKey, Vec<usize>>,
+        open: &[WorkflowKey],
+        trust_memory: bool,
+    ) -> Result<Vec<(WorkflowKey, Decision)>, StoreError> {
+        let drafts = self.drafts(open, trust_memory).await?;
+        let facts = self.facts(commands, by_key, &drafts).await?;
+        let mut decisions = Vec::with_capacity(drafts.len());
+        let mut doubtful = Vec::new();
+        for (key, draft) in drafts {
+            let events = &by_key[&key];
+            match decide_one(commands, events, draft, &facts, key) {
+                Ok(decision) => decisions.push((key, decision)),
+                // Refused on a remembered run: look at the real one.
+                Err(Doubt) => doubtful.push(key),
+            }
+        }
+        if !doubtful.is_empty() {
+            let drafts = self.drafts(&doubtful, false).await?;
+            let facts = self.facts(commands, by_key, &drafts).await?;
+            for (key, draft) in drafts {
+                if let Ok(decision) = decide_one(commands, &by_key[&key], draft, &facts, key) {
+                    decisions.push((key, decision));
+                }
+            }
+        }
+        Ok(decisions)
+    }
+
+    async fn drafts(
+        &self,
+        keys: &[WorkflowKey],
+        trust_memory: bool,
+    ) -> Result<Vec<(WorkflowKey, Draft)>, StoreError> {
+        let mut known: Vec<(WorkflowKey, Arc<KnownRun>, bool)> = Vec::with_capacity(keys.len());
+        let mut missing = Vec::new();
+        for key in keys {
+            match self.caches().runs.get(key).filter(|_| trust_memory) {
+                Some(run) => known.push((*key, run, true)),
+                None => missing.push(*key),
+            }
+        }
+        if !missing.is_empty() {
+            for row in self.store().load_runs(&missing).await? {
+                let run = match Run::decode(&row.run) {
+                    Ok(run) => run,
+                    Err(source) => {
+                        // One broken row must not stop its neighbours; the
+                        // operator is told which it is.
+                        let error = StoreError::Corrupt { key: row.key, source };
+                        tracing::error!(%error, "a run cannot be read and stays where it is");
+                        metrics::counter!("galley_corrupt_runs_total").increment(1);
+                        continue;
+                    }
+                };
+                let read = KnownRun { definition: row.definition, version: row.version, run };
+                known.push((row.key, Arc::new(read), false));
+            }
+        }
+        let definitions: Vec<i64> = known.iter().map(|(_, run, _)| run.definition).collect();
+        let plans = self.caches().plans(self.store(), &definitions).await?;
+        let plan_of =
+            |id: i64| plans.iter().find(|(known, _)| *known == id).map(|(_, plan)| Arc::clone(plan));
+        known
+            .into_iter()
+            .map(|(key, known, remembered)| {
+                let plan = plan_of(known.definition).ok_or_else(|| {
+                    StoreError::Schema(format!(
+                        "table definitions, id {}: the row is missing",
+                        known.definition
+                    ))
+                })?;
+                let draft = Draft {
+                    plan,
+                    definition: known.definition,
+                    expected: known.version,
+                    run: known.run.clone(),
+                    remembered,
+                };
+                Ok((key, draft))
+            })
+            .collect()
+    }
+
+    /// Reads what conditions and expansions may ask for: the workflow input
+    /// and the outputs so far, of workflows that have any.
+    async fn facts(
+        &self,
+        commands: &[Command],
+        by_key: &HashMap<WorkflowKey, Vec<usize>>,
+        drafts: &[(WorkflowKey, Draft)],
+    ) -> Result<KnownFacts, StoreError> {
+        let mut facts = KnownFacts::default();
+        let conditional: Vec<_> = drafts.iter().filter(|(_, draft)| draft.plan.conditional).collect();
+        if conditional.is_empty() {
+            return Ok(facts);
+        }
+        let keys: Vec<WorkflowKey> = conditional.iter().map(|(key, _)| *key).collect();
+        for (key, input) in self.caches().inputs(self.store(), &keys).await? {
+            facts.briefs.insert(key, serde_json::from_str(&input.json).unwrap_or(Value::Null));
+        }
+        let mut wanted = Vec::new();
+        for (key, draft) in &conditional {
+            wanted.extend(wanted_outputs(&draft.plan, &draft.run).into_iter().map(|step| (*key, step)));
+        }
+        for ((key, step), json) in self.caches().outputs(self.store(), &wanted).await? {
+            facts.outputs.insert((key, step), serde_json::from_str(&json).unwrap_or(Value::Null));
+        }
+        for key in keys {
+            for &index in &by_key[&key] {
+                if let Record::Result(result) = &commands[index].record {
+                    let output = serde_json::from_str(&result.output).unwrap_or(Value::Null);
+                    facts.outputs.insert((key, result.attempt.step), output);
+                }
+            }
+        }
+        Ok(facts)
+    }
+
+    /// Saves decisions; answers with the workflows that have to be decided
+    /// again.
+    async fn save_all(
+        &self,
+        commands: &[Command],
+        decisions: Vec<(WorkflowKey, Decision)>,
+        applied: &mut Applied,
+    ) -> Result<Vec<WorkflowKey>, StoreError> {
+        let (unchanged, changed): (Vec<_>, Vec<_>) =
+            decisions.into_iter().partition(|(_, decision)| decision.effects.is_empty());
+        for (_, decision) in unchanged {
+            for (index, verdict) in decision.verdicts {
+                applied.verdicts[index] = verdict;
+            }
+        }
+        let mut again = Vec::new();
+        let mut parts = vec![changed];
+        while let Some(mut part) = parts.pop() {
+            if part.is_empty() {
+                continue;
+            }
+            let (batch, written) = write_batch(commands, &part);
+            match self.store().save(batch).await {
+                Ok(won) => {
+                    for ((key, decision), known) in part.into_iter().zip(written) {
+                        if won.contains(&key) {
+                            self.note(key, decision, known, applied);
+                        } else {
+                            self.caches().runs.remove(&key);
+                            again.push(key);
+                        }
+                    }
+                }
+                Err(StoreError::TryAgain(cause)) => {
+                    tracing::debug!(%cause, "a batch met a deadlock; repeating it");
+                    part.iter().for_each(|(key, _)| {
+                        self.caches().runs.remove(key);
+                    });
+                    again.extend(part.into_iter().map(|(key, _)| key));
+                }
+                // One bad value must not take its neighbours down: halve until
+                // it stands alone.
+                Err(cause @ (StoreError::Data(_) | StoreError::Constraint { .. })) if part.len() == 1 => {
+                    let (_, decision) = part.remove(0);
+                    tracing::warn!(%cause, "Postgres cannot store what an attempt reported");
+                    for (index, _) in decision.effects {
+                        applied.verdicts[index] = Verdict::Unstorable(cause.to_string());
+                    }
+                    for (index, verdict) in decision.verdicts {
+                        if !matches!(verdict, Verdict::Done) {
+                            applied.verdicts[index] = verdict;
+                        }
+                    }
+                }
+                Err(StoreError::Data(_) | StoreError::Constraint { .. }) => {
+                    metrics::counter!("galley_batches_bisected_total").increment(1);
+                    let half = part.split_off(part.len() / 2);
+                    parts.push(part);
+                    parts.push(half);
+                }
+                Err(other) => {
+                    // Perhaps it committed, perhaps not: remember nothing.
+                    for (key, _) in &part {
+                        self.caches().runs.remove(key);
+                    }
+                    return Err(other);
+                }
+            }
+        }
+        Ok(again)
+    }
+
+    /// Books what a winning decision led to.
+    fn note(&self, key: WorkflowKey, decision: Decision, known: Arc<KnownRun>, applied: &mut Applied) {
+        let Decision { draft, effects, verdicts, .. } = decision;
+        for (index, verdict) in verdicts {
+            applied.verdicts[index] = verdict;
+        }
+        let mut finished = false;
+        for effect in effects.into_iter().flat_map(|(_, effects)| effects) {
+            match effect {
+                Effect::Enqueue { step, epoch, suspicion, priority } => {
+                    let agent =
+                        draft.plan.steps[usize::from(known.run.steps[usize::from(step)].plan)].agent.clone();
+                    let crashes = suspicion;
+                    let WorkflowKey { workspace, workflow } = key;
+                    applied
+                        .runnable
+                        .push((agent, Ticket { workspace, workflow, step, epoch, crashes, priority }));
+                }
+                Effect::Interrupt { .. } => applied.interrupted.push(key),
+                Effect::Finished(state) => {
+                    finished = true;
+                    applied.finished.push((key, state));
+                }
+                Effect::Died { .. } => applied.died += 1,
+                Effect::Wait { .. } | Effect::StopWaiting { .. } | Effect::LetterClosed { .. } => {}
+            }
+        }
+        if finished {
+            self.caches().runs.remove(&key);
+        } else {
+            self.caches().runs.insert(key, Arc::clone(&known));
+        }
+        applied.runs.insert(key, (draft.plan, known));
+    }
+}
+
+#[derive(Default)]
+struct KnownFacts {
+    briefs: HashMap<WorkflowKey, Value>,
+    outputs: HashMap<(WorkflowKey, StepIndex), Value>,
+}
+
+/// The succeeded steps whose outputs a condition or an expansion may ask for.
+fn wanted_outputs(plan: &Plan, run: &Run) -> Vec<StepIndex> {
+    let mut wanted = HashSet::new();
+    for (index, step) in plan.steps.iter().enumerate() {
+        if step.when.is_some() || step.for_each.is_some() {
+            wanted.extend(galley_core::decide::needed_outputs(plan, run, index as StepIndex));
+        }
+    }
+    wanted.into_iter().collect()
+}
+
+/// A remembered run refused an event: perhaps it is only old.
+struct Doubt;
+
+fn decide_one(
+    commands: &[Command],
+    events: &[usize],
+    mut draft: Draft,
+    known: &KnownFacts,
+    key: WorkflowKey,
+) -> Result<Decision, Doubt> {
+    let seq = seq_of(draft.expected) + 1;
+    let result = |step| known.outputs.get(&(key, step)).cloned();
+    let facts = Facts {
+        seq,
+        jitter: rand::random(),
+        brief: known.briefs.get(&key).unwrap_or(&Value::Null),
+        result: &result,
+    };
+    let mut effects = Vec::new();
+    let mut verdicts = Vec::with_capacity(events.len());
+    for &index in events {
+        let event = &commands[index].event;
+        match decide(&draft.plan, &mut draft.run, event.clone(), &facts) {
+            Ok(follows) => {
+                effects.push((index, follows));
+                verdicts.push((index, Verdict::Done));
+            }
+            Err(refusal) if draft.remembered => {
+                tracing::trace!(%refusal, "a remembered run refused; looking at the stored one");
+                return Err(Doubt);
+            }
+            Err(refusal) if is_mine(&draft.run, event) => {
+                // An earlier try of this very claim was committed unknown to us.
+                tracing::debug!(%refusal, "a claim was already mine");
+                verdicts.push((index, Verdict::Done));
+            }
+            Err(refusal) => verdicts.push((index, Verdict::Refused(refusal))),
+        }
+    }
+    Ok(Decision { draft, seq, effects, verdicts })
+}
+
+/// Whether a refused claim is in force already, with the very same nonce.
+fn is_mine(run: &Run, event: &Event) -> bool {
+    let Event::Claim { step, lease, .. } = event else { return false };
+    run.step(*step).is_some_and(|step| step.lease == Some(*lease))
+}
+
+/// Turns decisions into rows; also the runs as they will be if they win.
+fn write_batch(
+    commands: &[Command],
+    decisions: &[(WorkflowKey, Decision)],
+) -> (SaveBatch, Vec<Arc<KnownRun>>) {
+    let mut batch = SaveBatch::default();
+    let mut written = Vec::with_capacity(decisions.len());
+    for (key, decision) in decisions {
+        let Decision { draft, seq, effects, .. } = decision;
+        let next = version_at(*seq);
+        let mut finished = None;
+        for (index, effects) in effects {
+            let command = &commands[*index];
+            write_record(&mut batch, command, draft);
+            for effect in effects {
+                if let Effect::Finished(state) = effect {
+                    finished = Some(state.word());
+                }
+                write_effect(&mut batch, command, draft, effect);
+            }
+        }
+        batch.runs.push(RunWrite {
+            key: *key,
+            expected: draft.expected,
+            next,
+            running: draft.run.count(StepState::Running) as u16,
+            run: draft.run.encode(),
+            finished,
+        });
+        written.push(Arc::new(KnownRun {
+            definition: draft.definition,
+            version: next,
+            run: draft.run.clone(),
+        }));
+    }
+    (batch, written)
+}
+
+fn write_record(batch: &mut SaveBatch, command: &Command, draft: &Draft) {
+    match &command.record {
+        Record::Nothing => {}
+        Record::Result(result) => batch.results.push(result.clone()),
+        Record::Attempt(attempt) => batch.attempts.push(attempt.clone()),
+        Record::Person { actor, action, object, input } => {
+            batch.audit.push(AuditWrite {
+                workspace: command.key.workspace,
+                key: Some(command.key),
+                actor: actor.clone(),
+                action,
+                object: object.clone(),
+                detail: None,
+            });
+            if let (Some(input), Event::Replay { step, .. }) = (input, &command.event)
+                && let Some(epoch) = draft.run.step(*step).and_then(|step| step.edited)
+            {
+                let (key, step, input, actor) = (command.key, *step, input.clone(), actor.clone());
+                batch.inputs.push(InputWrite { key, step, epoch, input, actor });
+            }
+        }
+    }
+}
+
+fn write_effect(batch: &mut SaveBatch, command: &Command, draft: &Draft, effect: &Effect) {
+    let key = command.key;
+    match effect {
+        Effect::Wait { step, epoch, delay_ms } => {
+            batch.timers.push(TimerWrite { key, step: *step, epoch: *epoch, delay_ms: *delay_ms });
+        }
+        Effect::StopWaiting { step } => batch.stopped.push((key, *step)),
+        Effect::Died { step, why } => batch.letters.push(letter(command, draft, *step, why)),
+        Effect::LetterClosed { step, how } => batch.closed.push(LetterClose {
+            key,
+            step: *step,
+            status: how.word(),
+            actor: match (&command.record, how) {
+                (Record::Person { actor, .. }, _) => actor.clone(),
+                (_, LetterEnd::Replayed | LetterEnd::Discarded | LetterEnd::Cancelled) => "engine".into(),
+            },
+        }),
+        Effect::Enqueue { .. } | Effect::Interrupt { .. } | Effect::Finished(_) => {}
+    }
+}
+
+fn letter(command: &Command, draft: &Draft, step: StepIndex, why: &Death) -> LetterOpen {
+    let run = &draft.run.steps[usize::from(step)];
+    let agent = draft.plan.steps[usize::from(run.plan)].agent.to_string();
+    let (class, message) = match (why, &command.record) {
+        (Death::Condition(problem), _) => ("condition".to_owned(), problem.clone()),
+        (_, Record::Attempt(attempt)) => (attempt.class.clone(), attempt.message.clone()),
+        _ => (why.word().to_owned(), "no attempt reported why".to_owned()),
+    };
+    LetterOpen {
+        key: command.key,
+        step,
+        step_name: draft.run.step_name(&draft.plan, step),
+        fingerprint: galley_core::hash::fingerprint(&agent, why.word(), &class, &message),
+        agent,
+        reason: why.word(),
+        class,
+        message,
+        attempts: run.attempts,
+        crashes: run.crashes,
+    }
+}

@@ -1,0 +1,236 @@
+//! One sentence that says what a workflow, a step or a queue waits for, and
+//! what to do about it.
+
+use galley_core::ids::{AgentType, StepIndex, WorkflowKey};
+use galley_core::run::{StepState, WorkflowState};
+use galley_queue::QueueDepth;
+use galley_store::SessionRow;
+
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::read::WorkflowHistory;
+
+/// The answer to "why".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Why {
+    /// What it waits for, and what to do: one sentence.
+    pub sentence: String,
+    /// Whether somebody has to do something.
+    pub needs_action: bool,
+}
+
+impl Why {
+    fn fine(sentence: String) -> Self {
+        Self { sentence, needs_action: false }
+    }
+
+    fn act(sentence: String) -> Self {
+        Self { sentence, needs_action: true }
+    }
+}
+
+/// An agent's queue with all that explains it.
+#[derive(Clone, Debug)]
+pub struct QueueView {
+    /// What Redis holds, when it answers.
+    pub depth: Option<QueueDepth>,
+    /// What operators set.
+    pub control: galley_store::AgentControl,
+    /// The agent type.
+    pub agent: AgentType,
+    /// What the agent is for.
+    pub description: String,
+    /// Open sessions that serve it.
+    pub workers: usize,
+    /// Steps those sessions may run at once, all agents together.
+    pub capacity: u64,
+}
+
+impl Engine {
+    /// The queues of all agent types. Answers without Redis, too: then the
+    /// depths are unknown.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn queues(&self) -> Result<Vec<QueueView>, EngineError> {
+        let reading = self.fleet().fresh().await?;
+        let sessions = self.store().unswept_sessions().await?;
+        let types = reading.agent_types();
+        let depths = self.queue().depths(&types).await.ok();
+        Ok(types
+            .iter()
+            .enumerate()
+            .map(|(index, agent)| {
+                let row = &reading.agents[agent];
+                let serving: Vec<_> = sessions.iter().filter(|session| serves(session, agent)).collect();
+                QueueView {
+                    depth: depths.as_ref().map(|depths| depths[index].clone()),
+                    control: row.control.clone(),
+                    agent: agent.clone(),
+                    description: row.spec.description.clone(),
+                    workers: serving.len(),
+                    capacity: serving.iter().map(|session| u64::from(session.opened.concurrency)).sum(),
+                }
+            })
+            .collect())
+    }
+
+    /// Why an agent's queue does or does not move.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`].
+    pub async fn why_queue(&self, agent: &AgentType) -> Result<Why, EngineError> {
+        let queues = self.queues().await?;
+        let queue = queues.iter().find(|queue| queue.agent == *agent);
+        let queue =
+            queue.ok_or_else(|| EngineError::NotFound { kind: "agent type", id: agent.to_string() })?;
+        Ok(why_queue(queue))
+    }
+
+    /// Why a workflow, or one of its steps, stands where it stands.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`].
+    pub async fn why(&self, key: WorkflowKey, step_name: Option<&str>) -> Result<Why, EngineError> {
+        let history = self.history(key).await?;
+        let queues = self.queues().await?;
+        let Some(name) = step_name else { return Ok(why_workflow(&history, &queues)) };
+        let workflow = &history.workflow;
+        let step = workflow.run.find_step(&workflow.plan, name);
+        let step = step
+            .ok_or_else(|| EngineError::NotFound { kind: "step", id: format!("{}.{name}", key.workflow) })?;
+        Ok(why_step(&history, &queues, step))
+    }
+}
+
+fn serves(session: &SessionRow, agent: &AgentType) -> bool {
+    session.closed_at.is_none() && session.opened.agents.iter().any(|served| served == agent.as_str())
+}
+
+fn why_queue(queue: &QueueView) -> Why {
+    let agent = &queue.agent;
+    let Some(depth) = &queue.depth else {
+        return Why::act(format!(
+            "queue `{agent}` cannot be seen: Redis does not answer; workflows are still accepted, nothing new starts until it is back"
+        ));
+    };
+    let (ready, in_flight) = (depth.ready, depth.in_flight);
+    if queue.control.paused {
+        let by = queue.control.paused_by.as_deref().unwrap_or("somebody");
+        let why = queue.control.paused_reason.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+        return Why::act(format!(
+            "queue `{agent}` is paused by {by}{why} with {ready} steps ready; `galley queue resume {agent}` lets them go on"
+        ));
+    }
+    if ready == 0 {
+        return Why::fine(format!("queue `{agent}` has nothing waiting; {in_flight} steps are in flight"));
+    }
+    if queue.workers == 0 {
+        return Why::act(format!(
+            "{ready} steps wait because no live worker serves `{agent}`; start one with `galley worker --agents {agent}`"
+        ));
+    }
+    if let Some(limit) = queue.control.max_running.filter(|limit| in_flight >= limit.unsigned_abs().into()) {
+        return Why::fine(format!(
+            "{ready} steps wait because `{agent}` runs at its limit of {limit}; `galley queue limit {agent}` changes it"
+        ));
+    }
+    Why::fine(format!(
+        "{ready} steps are ready and {in_flight} in flight on {} workers; they are taken in turn",
+        queue.workers
+    ))
+}
+
+fn why_workflow(history: &WorkflowHistory, queues: &[QueueView]) -> Why {
+    let workflow = &history.workflow;
+    let id = workflow.row.key.workflow;
+    match workflow.state {
+        WorkflowState::Succeeded => {
+            Why::fine(format!("workflow {id} succeeded; `galley workflow show {id}` prints its result"))
+        }
+        WorkflowState::Cancelled => Why::fine(format!("workflow {id} was cancelled")),
+        WorkflowState::Failed => Why::fine(format!(
+            "workflow {id} failed because a step was discarded; submit it again with another idempotency key"
+        )),
+        WorkflowState::Running | WorkflowState::Stalled => {
+            // The most telling step: dead ones first, then whatever moves.
+            let order = [StepState::Dead, StepState::Running, StepState::Queued, StepState::Scheduled];
+            let telling = order
+                .iter()
+                .find_map(|state| workflow.run.steps.iter().position(|step| step.state == *state));
+            match telling {
+                Some(step) => why_step(history, queues, step as StepIndex),
+                None => Why::fine(format!(
+                    "workflow {id} is about to start; the reconciler starts it within seconds"
+                )),
+            }
+        }
+    }
+}
+
+fn why_step(history: &WorkflowHistory, queues: &[QueueView], step: StepIndex) -> Why {
+    let workflow = &history.workflow;
+    let run = &workflow.run.steps[usize::from(step)];
+    let name = workflow.run.step_name(&workflow.plan, step);
+    let id = workflow.row.key.workflow;
+    let agent = workflow.agent(step);
+    let last = history.attempts.iter().rev().find(|attempt| attempt.step == step);
+    match run.state {
+        StepState::Blocked => Why::fine(format!("step `{name}` waits for {}", open_needs(history, step))),
+        StepState::Expanded => {
+            let children: Vec<_> = workflow.run.children(step).collect();
+            let open = children
+                .iter()
+                .filter(|child| !workflow.run.steps[usize::from(**child)].state.is_final())
+                .count();
+            Why::fine(format!("step `{name}` waits for {open} of its {} parts", children.len()))
+        }
+        StepState::Queued => {
+            let queue = queues.iter().find(|queue| queue.agent == *agent);
+            let why = queue.map_or_else(
+                || Why::act(format!("no agent type `{agent}` is registered; start a worker that offers it")),
+                why_queue,
+            );
+            Why { sentence: format!("step `{name}` is queued: {}", why.sentence), ..why }
+        }
+        StepState::Running => {
+            let session = run.lease.map(|lease| lease.session.to_string()).unwrap_or_default();
+            Why::fine(format!(
+                "step `{name}` is running (attempt {}) in session {session}; see `galley worker list`",
+                run.attempts
+            ))
+        }
+        StepState::Scheduled => {
+            let when = history.due.get(&step).map_or("soon", String::as_str);
+            let error =
+                last.map(|last| format!(" after {}: {}", last.class, last.message)).unwrap_or_default();
+            Why::fine(format!("step `{name}` is tried again at {when}{error}"))
+        }
+        StepState::Dead => {
+            let error = last.map(|last| format!("{}: {}", last.class, last.message)).unwrap_or_default();
+            Why::act(format!(
+                "step `{name}` is dead after {} attempts and {} crashes ({error}); `galley dead retry {id}.{name}` or `galley dead discard {id}.{name}`",
+                run.attempts, run.crashes
+            ))
+        }
+        StepState::Succeeded => Why::fine(format!("step `{name}` succeeded")),
+        StepState::Skipped => Why::fine(format!("step `{name}` was skipped because its condition was false")),
+        StepState::Failed => Why::fine(format!("step `{name}` failed for good")),
+        StepState::Cancelled => Why::fine(format!("step `{name}` was cancelled")),
+    }
+}
+
+fn open_needs(history: &WorkflowHistory, step: StepIndex) -> String {
+    let workflow = &history.workflow;
+    let plan_step = &workflow.plan.steps[usize::from(workflow.run.steps[usize::from(step)].plan)];
+    let open: Vec<_> = plan_step
+        .needs
+        .iter()
+        .filter(|need| !workflow.run.steps[usize::from(**need)].state.is_final())
+        .map(|need| {
+            let state = workflow.run.steps[usize::from(*need)].state.word();
+            format!("`{}` ({state})", workflow.plan.steps[usize::from(*need)].name)
+        })
+        .collect();
+    if open.is_empty() { "nothing".into() } else { open.join(", ") }
+}

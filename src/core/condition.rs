@@ -15,6 +15,12 @@ const VARIABLES: [&str; 3] = ["brief", "params", "results"];
 /// Longest condition, in bytes.
 const MAX_CONDITION_BYTES: usize = 4096;
 
+/// Deepest nesting of brackets, and most operators and brackets in all. The
+/// parser and the evaluator recurse, and a stack that overflows ends the whole
+/// process: these keep both under half of a thread's two megabytes.
+const MAX_NESTING: usize = 32;
+const MAX_MARKS: usize = 512;
+
 /// A compiled condition.
 #[derive(Clone)]
 pub struct Condition {
@@ -37,6 +43,7 @@ impl Condition {
         if text.len() > MAX_CONDITION_BYTES {
             return Err(format!("{} bytes; at most {MAX_CONDITION_BYTES} are allowed", text.len()));
         }
+        check_shape(text)?;
         let program = Program::compile(text).map_err(|e| {
             let told: Vec<_> = e.to_string().lines().map(str::trim).map(String::from).collect();
             format!("not a CEL expression: {}", told.join(" "))
@@ -70,6 +77,30 @@ impl Condition {
             Err(error) => Err(format!("`{}` failed: {error}", self.text)),
         }
     }
+}
+
+/// Refuses what would recurse too deep, before anything recurses. Marks inside
+/// text literals count, too: being exact would take a parser.
+fn check_shape(text: &str) -> Result<(), String> {
+    let (mut nesting, mut deepest) = (0_usize, 0);
+    for c in text.chars() {
+        match c {
+            '(' | '[' | '{' => nesting += 1,
+            ')' | ']' | '}' => nesting = nesting.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(nesting);
+    }
+    if deepest > MAX_NESTING {
+        return Err(format!("brackets nested {deepest} deep; at most {MAX_NESTING} are allowed"));
+    }
+    let marks = text.chars().filter(char::is_ascii_punctuation).count();
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|w| *w == "in").count();
+    if marks + words > MAX_MARKS {
+        let count = marks + words;
+        return Err(format!("{count} operators and brackets; at most {MAX_MARKS} are allowed"));
+    }
+    Ok(())
 }
 
 /// The names that `all`, `exists`, `map` and `filter` bind: `references()`

@@ -1,6 +1,8 @@
 //! `docs/states.md`: what `decide` really does, found by exploring and written
 //! down, so that the picture cannot lie. `UPDATE_DOCS=1` writes it anew.
 
+#![allow(clippy::disallowed_methods, reason = "the page is a file; the core itself does no I/O")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 

@@ -74,7 +74,7 @@ fn an_expansion_joins_once_whatever_its_size() {
         1_000,
         &[Running, Stalled, Failed, Succeeded],
     );
-    world("b*2 c*2<b", &TWO_TRIES, REPAIRED, 500, &[Running, Stalled, Failed, Succeeded]);
+    world("a b*2<a c*1<a d<b,c", &TWO_TRIES, REPAIRED, 200, &[Running, Stalled, Failed, Succeeded]);
 }
 
 #[test]
@@ -86,12 +86,12 @@ fn an_optional_step_lets_the_others_go_on() {
         1_500,
         &[Running, Stalled, Failed, Succeeded],
     );
-    world("a? b?<a", &ONE_TRY, Budget { transients: 2, permanents: 2, ..NOTHING }, 20, &[Running, Succeeded]);
+    world("a? b?<a", &ONE_TRY, Budget { transients: 2, permanents: 2, ..NOTHING }, 10, &[Running, Succeeded]);
     world(
         "b?*2 c<b",
         &ONE_TRY,
         Budget { transients: 2, ..NOTHING },
-        50,
+        25,
         &[Running, Stalled, Failed, Succeeded],
     );
 }
@@ -100,7 +100,7 @@ fn an_optional_step_lets_the_others_go_on() {
 fn a_false_condition_skips_and_may_cascade() {
     world("a b!<a c~<b d<c", &TWO_TRIES, Budget { cancels: 1, ..REPAIRED }, 25, &ALL);
     world("a! b~<a", &TWO_TRIES, Budget { cancels: 1, ..REPAIRED }, 1, &[Succeeded]);
-    world("a b?<a c~<b d<c", &ONE_TRY, REPAIRED, 50, &[Running, Stalled, Failed, Succeeded]);
+    world("a b?<a c~<b d<c", &ONE_TRY, REPAIRED, 30, &[Running, Stalled, Failed, Succeeded]);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn two_letters_are_repaired_each_by_itself() {
         300,
         &ALL,
     );
-    world("a*2 b<a", &ONE_TRY, Budget { permanents: 2, replays: 1, cancels: 1, ..NOTHING }, 200, &ALL);
+    world("a*2 b<a", &ONE_TRY, Budget { permanents: 2, replays: 1, cancels: 1, ..NOTHING }, 100, &ALL);
 }
 
 /// After a restore an epoch comes back, and the worker that held it before is

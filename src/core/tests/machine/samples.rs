@@ -4,6 +4,8 @@
 //! Neither is ever changed: a new format adds samples beside them.
 //! `UPDATE_SAMPLES=1` writes those that are missing, and only those.
 
+#![allow(clippy::disallowed_methods, reason = "the samples are files; the core itself does no I/O")]
+
 use std::path::PathBuf;
 
 use galley_core::decide::Event;
@@ -108,7 +110,7 @@ fn a_broken_invariant_is_named_with_its_step() {
     let table: [(usize, &str, Break); 7] = [
         (2, "running if and only if leased", |run| run.steps[2].state = StepState::Running),
         (3, "running if and only if leased", |run| {
-            run.steps[3].lease = Some(Lease { nonce: Nonce(1), session: SessionId(1) })
+            run.steps[3].lease = Some(Lease { nonce: Nonce(1), session: SessionId(1) });
         }),
         (1, "a definition step stands at its own position", |run| run.steps[1].plan = 2),
         (3, "a child stands behind the step it was expanded from", |run| run.steps[3].plan = 3),

@@ -209,7 +209,7 @@ fn every_state_answers_every_event_as_the_table_says() {
             match outcome(&mut subject, &event) {
                 Ok(got) if got == expected => {}
                 Ok(got) => {
-                    wrong.push(format!("{} meets `{}`: {got}, not {expected}", state.word(), name.trim()))
+                    wrong.push(format!("{} meets `{}`: {got}, not {expected}", state.word(), name.trim()));
                 }
                 Err(law) => wrong.push(format!("{} meets `{}`: {law}", state.word(), name.trim())),
             }

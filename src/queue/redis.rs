@@ -103,12 +103,12 @@ impl Call {
         self
     }
 
-    /// `workspace, n, member…` for each workspace.
+    /// `workspace, n, entry…` for each workspace.
     fn groups<'a>(mut self, tickets: impl IntoIterator<Item = &'a Ticket>) -> Self {
         for (workspace, of_workspace) in wire::by_workspace(tickets) {
             self.cmd.arg(wire::workspace_text(workspace)).arg(of_workspace.len());
             for ticket in of_workspace {
-                self.cmd.arg(ticket.member());
+                self.cmd.arg(wire::entry(ticket));
             }
         }
         self
@@ -322,14 +322,11 @@ impl DispatchQueue for RedisQueue {
         for row in rows {
             let mut texts = read::<Vec<Vec<u8>>>(doing, row)?.into_iter();
             let name = texts.next().unwrap_or_default();
-            let workspace = wire::workspace(&name);
-            for member in texts {
-                let ticket = workspace.and_then(|workspace| {
-                    Ticket::from_member(workspace, std::str::from_utf8(&member).ok()?).ok()
-                });
-                match ticket {
-                    Some(ticket) => popped.tickets.push(ticket),
-                    None => bad.push((name.clone(), member)),
+            for entry in texts {
+                match wire::read_entry(&entry) {
+                    // A workspace's queue gives that workspace's tickets only.
+                    Some(ticket) if entry.starts_with(&name) => popped.tickets.push(ticket),
+                    _ => bad.push((name.clone(), entry)),
                 }
             }
         }

@@ -1,6 +1,5 @@
-//! How ids are written in queue keys, members and messages: short, and so
-//! that an entry in flight (`workspace|member`) stays under the 64 bytes up to
-//! which Redis keeps small sets compact.
+//! How ids are written in queue keys, members and messages: short, because a
+//! backlog is as many of them as there are ready steps.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -23,9 +22,17 @@ pub(crate) fn workspace(text: &[u8]) -> Option<WorkspaceId> {
     id(text).map(WorkspaceId)
 }
 
-/// What the in-flight set holds.
+/// What the queue holds of a ticket: `workspace|member`. The scripts read the
+/// workspace from its front and the priority from its last digit.
 pub(crate) fn entry(ticket: &Ticket) -> String {
     format!("{}|{}", workspace_text(ticket.workspace), ticket.member())
+}
+
+/// Reads an entry back; `None` if it is not one of ours.
+pub(crate) fn read_entry(entry: &[u8]) -> Option<Ticket> {
+    let (name, member) = entry.split_at_checked(ID_LENGTH)?;
+    let member = std::str::from_utf8(member.strip_prefix(b"|")?).ok()?;
+    Ticket::from_member(workspace(name)?, member).ok()
 }
 
 /// A message that names workflows.

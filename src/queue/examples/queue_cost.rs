@@ -13,7 +13,7 @@ use galley_core::ticket::{DEFAULT_PRIORITY, Ticket};
 use galley_queue::{AgentControl, Controls, DispatchQueue, RedisConfig, RedisQueue, Unbuilt};
 use uuid::Uuid;
 
-const STEPS: usize = 100_000;
+const STEPS: usize = 50_000;
 const LATER: Duration = Duration::from_secs(3600);
 
 #[tokio::main]

@@ -9,8 +9,8 @@ for _, group in ipairs(groups(1)) do
     names[#names + 1], amounts[#amounts + 1] = group.workspace, n
   end
   -- Its deadline passed while it ran, or a reconciler pushed it again.
-  if n < #group.members then
-    left_ready(s, group.workspace, on_ready(group.workspace, 'ZREM', unpack(group.members)))
+  if n < #group.entries then
+    left_ready(s, group.workspace, on_ready(group.workspace, 'ZREM', unpack(group.entries)))
     touched = true
   end
 end

@@ -5,7 +5,7 @@ local back, names, amounts, waiting = 0, {}, {}, {}
 for _, group in ipairs(groups(1)) do
   local n = redis.call('ZREM', FLIGHT, unpack(group.entries))
   if n > 0 then names[#names + 1], amounts[#amounts + 1] = group.workspace, n end
-  back = back + put_in_front(s, group.workspace, group.members)
+  back = back + put_in_front(s, group.workspace, group.entries)
   waiting[#waiting + 1] = group.workspace
 end
 release(s, names, amounts)

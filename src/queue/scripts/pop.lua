@@ -1,9 +1,9 @@
 -- ARGV: max, claim deadline in ms from now, '1' to refuse while unbuilt.
--- Answers { 'ok' | 'paused' | 'unbuilt', ready left, garbage, {workspace, member…}… }.
+-- Answers { 'ok' | 'paused' | 'unbuilt', ready left, garbage, {workspace, entry…}… }.
 --
 -- Self-clocked fair queueing: the workspace with the smallest virtual time is
 -- served one ticket and moves on by its cost, until the batch is full. All
--- that is computed first; then each workspace served is one ZPOPMIN.
+-- that is computed first; then the first tickets of each workspace are taken at once.
 local max, wait, refuse = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
 local s = load()
 if refuse and not is_built(s) then return { 'unbuilt', s.ready, 0 } end
@@ -105,15 +105,17 @@ while taken < room and size > 0 and useless < 1000 do
   end
 end
 
-local due = now_ms() + wait
+local due = in_ms(wait)
 local answer, flight, amounts = { 'ok', 0, 0 }, {}, {}
 for i, name in ipairs(order) do
-  local popped, row = on_ready(name, 'ZPOPMIN', took[name]), { name }
-  for at = 1, #popped, 2 do
-    row[#row + 1] = popped[at]
-    flight[#flight + 1], flight[#flight + 2] = due, name .. '|' .. popped[at]
+  -- Not ZPOPMIN: it would write out every score, and nobody reads them.
+  local row = on_ready(name, 'ZRANGE', 0, took[name] - 1)
+  on_ready(name, 'ZREMRANGEBYRANK', 0, took[name] - 1)
+  for at = 1, #row do
+    flight[#flight + 1], flight[#flight + 2] = due, row[at]
   end
-  amounts[i] = #row - 1
+  amounts[i] = #row
+  table.insert(row, 1, name)
   answer[#answer + 1] = row
   if took[name] >= stock[name] then
     away[#away + 1] = name
@@ -122,7 +124,7 @@ for i, name in ipairs(order) do
   end
 end
 if #order > 0 then
-  redis.call('ZADD', FLIGHT, unpack(flight))
+  fly(s, flight)
   count(order, amounts)
 end
 if #tags > 0 then redis.call('ZADD', TURN, unpack(tags)) end

@@ -2,14 +2,17 @@
 -- `PREFIX:{AGENT}`; every key below carries that hash tag, so a script never
 -- leaves its cluster slot.
 --
+-- An entry is `workspace|member`, the same text in READY and in FLIGHT, because
+-- making a string costs a script more than storing a longer one.
+--
 -- A call carries at most 1,000 tickets (the caller cuts), so unpack() stays
 -- far below Lua's limit and no call holds Redis for long.
 local CONTROL = KEYS[1] .. ':control' -- HASH: seq front vtime ready | paused max_running max_running_per_workspace | build built
 local TURN    = KEYS[1] .. ':turn'    -- ZSET: workspace -> virtual time of its next ticket; +inf = parked at its limit
-local FLIGHT  = KEYS[1] .. ':flight'  -- ZSET: 'workspace|member' -> deadline, ms of Redis TIME
+local FLIGHT  = KEYS[1] .. ':flight'  -- ZSET: entry -> deadline, ms of Redis TIME
 local RUNNING = KEYS[1] .. ':running' -- HASH: workspace -> entries in flight; '*' -> all of them
 local WEIGHT  = KEYS[1] .. ':weight'  -- HASH: workspace -> share
-local READY   = KEYS[1] .. ':ready:'  -- + workspace, ZSET: member -> priority band + sequence
+local READY   = KEYS[1] .. ':ready:'  -- + workspace, ZSET: entry -> priority band + sequence
 local WAKE    = KEYS[1] .. ':wake'    -- channel
 
 local ALL = '*'
@@ -19,6 +22,11 @@ local BAND, MIDDLE = 2 ^ 49, 2 ^ 48
 -- What one ticket of weight 1 costs in virtual time.
 local COST = 2520
 local WORKSPACE_LENGTH = 22
+-- Longer than what Redis keeps in a compact list (64 bytes). A list is small
+-- but searched from end to end; adding this once makes the set an indexed one,
+-- and it stays so until it is empty.
+local INDEXED = string.rep('#', 65)
+local MANY = 32
 
 -- Reads every fixed key before anything is written, so that a key of the
 -- wrong type stops the script while it has changed nothing.
@@ -53,6 +61,16 @@ local function on_ready(workspace, command, ...)
     answer = redis.call(command, READY .. workspace, ...)
   end
   return answer
+end
+
+-- Puts entries in flight (args: score, entry, …); answers how many are new.
+local function fly(s, args)
+  if s.flight > 0 then return redis.call('ZADD', FLIGHT, unpack(args)) end
+  redis.call('ZADD', FLIGHT, 0, INDEXED)
+  local new = redis.call('ZADD', FLIGHT, unpack(args))
+  redis.call('ZREM', FLIGHT, INDEXED)
+  s.flight = new
+  return new
 end
 
 -- What one ticket of each workspace costs.
@@ -125,39 +143,37 @@ local function left_ready(s, workspace, amount)
   if on_ready(workspace, 'ZCARD') == 0 then redis.call('ZREM', TURN, workspace) end
 end
 
--- Puts members before all others of their priority, in the order given.
-local function put_in_front(s, workspace, members)
-  s.front = s.front - #members
+-- The band of an entry: a member ends with its priority, one digit.
+local function band(entry) return (string.byte(entry, -1) - 48) * BAND + MIDDLE end
+
+-- Puts entries before all others of their priority, in the order given.
+local function put_in_front(s, workspace, entries)
+  s.front = s.front - #entries
   local args = {}
-  for i, member in ipairs(members) do
-    args[2 * i - 1] = (string.byte(member, -1) - 48) * BAND + MIDDLE + s.front + i
-    args[2 * i] = member
+  for i, entry in ipairs(entries) do
+    args[2 * i - 1], args[2 * i] = band(entry) + s.front + i, entry
   end
   local new = on_ready(workspace, 'ZADD', 'NX', unpack(args))
   s.ready = s.ready + new
   return new
 end
 
--- Reads `workspace, n, member…` groups from ARGV.
+-- Reads `workspace, n, entry…` groups from ARGV.
 local function groups(from)
   local all, at = {}, from
   while at < #ARGV do
-    local group, n = { workspace = ARGV[at], members = {}, entries = {} }, tonumber(ARGV[at + 1])
-    for i = 1, n do
-      local member = ARGV[at + 1 + i]
-      group.members[i] = member
-      group.entries[i] = group.workspace .. '|' .. member
-    end
-    all[#all + 1] = group
+    local n = tonumber(ARGV[at + 1])
+    all[#all + 1] = { workspace = ARGV[at], entries = { unpack(ARGV, at + 2, at + 1 + n) } }
     at = at + 2 + n
   end
   return all
 end
 
--- Milliseconds of Redis' own clock: no worker's clock is ever compared.
-local function now_ms()
+-- Milliseconds of Redis' own clock (no worker's clock is ever compared), so
+-- much later; as text, because it is the score of many.
+local function in_ms(wait)
   local t = redis.call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)
+  return string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000) + wait)
 end
 
 local function wake() redis.call('PUBLISH', WAKE, '') end

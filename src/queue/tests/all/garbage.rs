@@ -70,7 +70,8 @@ async fn members_nobody_can_read_are_dropped_and_counted() {
     control(&queue, at_most(3)).await;
     push(&queue, &tickets(1, 0..3)).await;
     let key = ready_key(&server).await;
-    for bad in [&b"nonsense"[..], b"\xff\x00\xfe", b"", b"AAAA.1.1.0.5"] {
+    let foreign = "AAAAAAAAAAAAAAAAAAAAAA|AAAAAAAAAAAAAAAAAAAAAA.1.1.0.5";
+    for bad in [&b"nonsense"[..], b"\xff\x00\xfe", b"", foreign.as_bytes()] {
         server.raw::<()>(&[b"ZADD", key.as_bytes(), b"1", bad]).await;
     }
     let mut seen = Vec::new();

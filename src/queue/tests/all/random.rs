@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use crate::server::some_redis;
+use crate::server::Server;
 use crate::tickets::*;
 
 #[derive(Debug, Clone)]
@@ -96,7 +96,8 @@ async fn apply(queue: &dyn DispatchQueue, op: &Op) -> (Answer, QueueDepth) {
 fn the_twin_and_redis_answer_alike() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _inside = runtime.enter();
-    let (_server, redis) = some_redis();
+    let server = Server::start();
+    let redis = server.queue();
     let cases = std::env::var("GALLEY_RANDOM_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(100);
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(ops in vec(op(), 1..60))| {

@@ -28,6 +28,8 @@ impl Server {
     /// says that it is ready.
     pub(crate) fn run(&mut self) {
         let mut process = Command::new("redis-server")
+            // Scripts sort texts by the server's locale.
+            .env("LC_ALL", "C")
             .args(["--port", "0", "--save", "", "--appendonly", "no", "--dir"])
             .arg(self.folder.path())
             .arg("--unixsocket")

@@ -70,10 +70,18 @@ pub(crate) fn of_state(plan: &Plan, run: &Run) -> Result<(), String> {
                 let open = children.iter().any(|c| !run.steps[usize::from(*c)].state.is_final());
                 law!(open, "group {index} is open although its children are final");
             }
-            state => law!(
-                children.is_empty() || state.is_final(),
-                "group {index} has children although it is {state:?}"
-            ),
+            state if !children.is_empty() => {
+                let child_states = || children.iter().map(|c| run.steps[usize::from(*c)].state);
+                law!(state.is_final(), "group {index} has children although it is {state:?}");
+                law!(child_states().all(StepState::is_final), "group {index} ended before its children");
+                let lost = !policy.optional && child_states().any(|s| s == StepState::Failed);
+                let verdict = if lost { StepState::Failed } else { StepState::Succeeded };
+                law!(
+                    run.cancelled || state == verdict,
+                    "group {index} is {state:?}, its children {verdict:?}"
+                );
+            }
+            _ => {}
         }
         for (n, child) in children.iter().enumerate() {
             law!(

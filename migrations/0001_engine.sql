@@ -98,6 +98,8 @@ CREATE TABLE runs (
     definition_id  bigint NOT NULL,
     version        bigint NOT NULL,
     changed_at     timestamptz NOT NULL DEFAULT galley_now(),
+    -- How many of its steps are running: lets the reaper read only those runs.
+    running        smallint NOT NULL DEFAULT 0,
     run            bytea NOT NULL,
     PRIMARY KEY (workspace_id, id)
 ) WITH (

@@ -37,6 +37,8 @@ pub struct RunWrite {
     pub expected: i64,
     /// The version it gets.
     pub next: i64,
+    /// How many of its steps are running.
+    pub running: u16,
     /// The serialized run.
     pub run: Vec<u8>,
     /// The final state's word, for a run that moves to history.
@@ -231,6 +233,19 @@ impl Store {
         rows.iter().map(run_of).collect()
     }
 
+    /// Every live run with a running step. Bounded by the fleet's concurrency.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn running_runs(&self) -> Result<Vec<RunRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT workspace_id, id, definition_id, version, run FROM runs WHERE running > 0",
+        )
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter().map(run_of).collect()
+    }
+
     /// Writes a decided batch in one transaction and answers with the
     /// workflows whose run was written. The others lost the compare-and-set:
     /// load them again and decide again.
@@ -270,14 +285,15 @@ async fn update_runs(
     }
     let expected: Vec<i64> = runs.clone().map(|run| run.expected).collect();
     let next: Vec<i64> = runs.clone().map(|run| run.next).collect();
-    let bytes: Vec<&[u8]> = runs.map(|run| run.run.as_slice()).collect();
+    let bytes: Vec<&[u8]> = runs.clone().map(|run| run.run.as_slice()).collect();
+    let running: Vec<i16> = runs.map(|run| run.running as i16).collect();
     // The version in the WHERE clause is the whole concurrency control: of two
     // writers that decided on the same run, one updates and one finds nothing.
     let rows = sqlx::query(
         "UPDATE runs r
-            SET version = d.next, run = d.run, changed_at = galley_now()
-           FROM unnest($1::uuid[], $2::uuid[], $3::int8[], $4::int8[], $5::bytea[])
-                AS d(workspace_id, id, expected, next, run)
+            SET version = d.next, run = d.run, running = d.running, changed_at = galley_now()
+           FROM unnest($1::uuid[], $2::uuid[], $3::int8[], $4::int8[], $5::bytea[], $6::int2[])
+                AS d(workspace_id, id, expected, next, run, running)
           WHERE r.workspace_id = d.workspace_id AND r.id = d.id AND r.version = d.expected
       RETURNING r.workspace_id, r.id",
     )
@@ -286,6 +302,7 @@ async fn update_runs(
     .bind(expected)
     .bind(next)
     .bind(bytes)
+    .bind(running)
     .fetch_all(connection)
     .await?;
     rows.iter().map(|row| key_of(row).map_err(StoreError::from)).collect()

@@ -199,14 +199,18 @@ impl Store {
         rows.iter().map(workflow_of).collect()
     }
 
-    /// The inputs of workflows, as JSON text.
+    /// The inputs of workflows as JSON text, each with the trace it was
+    /// submitted with.
     ///
     /// # Errors
     /// Postgres is away.
-    pub async fn load_inputs(&self, keys: &[WorkflowKey]) -> Result<Vec<(WorkflowKey, String)>, StoreError> {
+    pub async fn load_inputs(
+        &self,
+        keys: &[WorkflowKey],
+    ) -> Result<Vec<(WorkflowKey, String, Option<String>)>, StoreError> {
         let (workspaces, ids) = split_keys(keys);
         let rows = sqlx::query(
-            "SELECT w.workspace_id, w.id, w.input::text
+            "SELECT w.workspace_id, w.id, w.input::text, w.traceparent
                FROM unnest($1::uuid[], $2::uuid[]) AS k(workspace_id, id)
                JOIN workflows w USING (workspace_id, id)",
         )
@@ -214,20 +218,7 @@ impl Store {
         .bind(ids)
         .fetch_all(self.pool())
         .await?;
-        rows.iter().map(|row| Ok((key_of(row)?, row.try_get(2)?))).collect()
-    }
-
-    /// The trace each workflow was submitted with.
-    ///
-    /// # Errors
-    /// Postgres is away.
-    pub async fn traceparent(&self, key: WorkflowKey) -> Result<Option<String>, StoreError> {
-        let row = sqlx::query("SELECT traceparent FROM workflows WHERE workspace_id = $1 AND id = $2")
-            .bind(key.workspace.0)
-            .bind(key.workflow.0)
-            .fetch_optional(self.pool())
-            .await?;
-        Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
+        rows.iter().map(|row| Ok((key_of(row)?, row.try_get(2)?, row.try_get(3)?))).collect()
     }
 
     /// The current versions of workflows, live or finished: what event streams

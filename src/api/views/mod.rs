@@ -1,0 +1,61 @@
+//! Every JSON shape that crosses the edge, one file per resource: the API
+//! writes them, the CLI reads them, OpenAPI describes them.
+//!
+//! Shapes only: how they come about is the business of the resources, and what
+//! they mean is the business of the engine. Fields are camelCase outside and
+//! snake_case inside; times are RFC 3339 text; money is millionths of a US
+//! dollar. Requests refuse fields they do not know, answers may gain fields.
+
+mod agents;
+mod audit;
+mod dead_letters;
+mod definition;
+mod events;
+mod health;
+mod problem;
+mod queues;
+mod tasks;
+mod templates;
+mod why;
+mod words;
+mod workers;
+mod workflows;
+mod workspaces;
+
+pub use agents::{Agent, RetryPolicy};
+pub use audit::AuditLine;
+pub use dead_letters::{
+    DeadLetter, DeadLetterDetail, DeadLetterGroup, RefusedRepair, RepairFilter, RepairOutcome,
+    RetryDeadLetter,
+};
+pub use definition::{DefinitionShape, ForEachShape, RetryOverrideShape, StepShape};
+pub use events::{StepEvent, WorkflowEvent};
+pub use health::{Check, Health, Readiness, Ready};
+pub use problem::{Problem, ProblemAt};
+pub use queues::{LimitQueue, PauseQueue, Queue};
+pub use tasks::{AgentTaskHistory, Attempt, TaskError, TaskResult};
+pub use templates::Template;
+pub use why::Why;
+pub use words::{LetterStatus, Role, TaskState, TaskStatus, WorkflowState};
+pub use workers::Worker;
+pub use workflows::{
+    CompiledResult, Contribution, StepCounts, SubmitWorkflow, SubmittedWorkflow, Totals, WorkflowDetail,
+    WorkflowSummary,
+};
+pub use workspaces::{CreateWorkspace, IssueToken, IssuedToken, Workspace};
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// One page of a list.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Page<T> {
+    /// What is on it. A page may be shorter than asked for although more
+    /// follow.
+    pub items: Vec<T>,
+    /// Hand it back as `cursor`, with the same filter, for the next page;
+    /// absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}

@@ -1,0 +1,260 @@
+//! The closed sets of words: states, statuses, roles.
+
+use std::fmt;
+
+use galley_core::run;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Where a workflow stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkflowState {
+    /// Something is queued, running or will be by itself.
+    Running,
+    /// Nothing can move, and something is dead: a person retries or discards.
+    Stalled,
+    /// Done. Final.
+    Succeeded,
+    /// A step failed for good. Final.
+    Failed,
+    /// It was cancelled. Final.
+    Cancelled,
+}
+
+impl WorkflowState {
+    /// Whether the state never changes again.
+    pub fn is_final(self) -> bool {
+        run::WorkflowState::from(self).is_final()
+    }
+}
+
+impl From<run::WorkflowState> for WorkflowState {
+    fn from(state: run::WorkflowState) -> Self {
+        match state {
+            run::WorkflowState::Running => Self::Running,
+            run::WorkflowState::Stalled => Self::Stalled,
+            run::WorkflowState::Succeeded => Self::Succeeded,
+            run::WorkflowState::Failed => Self::Failed,
+            run::WorkflowState::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+impl From<WorkflowState> for run::WorkflowState {
+    fn from(state: WorkflowState) -> Self {
+        match state {
+            WorkflowState::Running => Self::Running,
+            WorkflowState::Stalled => Self::Stalled,
+            WorkflowState::Succeeded => Self::Succeeded,
+            WorkflowState::Failed => Self::Failed,
+            WorkflowState::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+impl fmt::Display for WorkflowState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(run::WorkflowState::from(*self).word())
+    }
+}
+
+/// Where a task (a step) stands, exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// Its needs are not met yet.
+    Blocked,
+    /// It may run: it waits in its agent's queue.
+    Queued,
+    /// A worker holds its lease.
+    Running,
+    /// It waits for a time (a retry).
+    Scheduled,
+    /// A `forEach` step whose parts are not all final yet.
+    Expanded,
+    /// It produced a result. Final.
+    Succeeded,
+    /// Its condition was false. Final.
+    Skipped,
+    /// It failed for good. Final.
+    Failed,
+    /// It was cancelled. Final.
+    Cancelled,
+    /// A dead letter: a person retries or discards it.
+    Dead,
+}
+
+impl TaskState {
+    /// The word used everywhere.
+    pub fn word(self) -> &'static str {
+        run::StepState::from(self).word()
+    }
+}
+
+impl From<run::StepState> for TaskState {
+    fn from(state: run::StepState) -> Self {
+        match state {
+            run::StepState::Blocked => Self::Blocked,
+            run::StepState::Queued => Self::Queued,
+            run::StepState::Running => Self::Running,
+            run::StepState::Scheduled => Self::Scheduled,
+            run::StepState::Expanded => Self::Expanded,
+            run::StepState::Succeeded => Self::Succeeded,
+            run::StepState::Skipped => Self::Skipped,
+            run::StepState::Failed => Self::Failed,
+            run::StepState::Cancelled => Self::Cancelled,
+            run::StepState::Dead => Self::Dead,
+        }
+    }
+}
+
+impl From<TaskState> for run::StepState {
+    fn from(state: TaskState) -> Self {
+        match state {
+            TaskState::Blocked => Self::Blocked,
+            TaskState::Queued => Self::Queued,
+            TaskState::Running => Self::Running,
+            TaskState::Scheduled => Self::Scheduled,
+            TaskState::Expanded => Self::Expanded,
+            TaskState::Succeeded => Self::Succeeded,
+            TaskState::Skipped => Self::Skipped,
+            TaskState::Failed => Self::Failed,
+            TaskState::Cancelled => Self::Cancelled,
+            TaskState::Dead => Self::Dead,
+        }
+    }
+}
+
+impl fmt::Display for TaskState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// Where a task stands, in the four words of AgentTaskHistory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskStatus {
+    /// Blocked, queued or scheduled.
+    Pending,
+    /// Running, or waiting for its parts.
+    Running,
+    /// Succeeded or skipped.
+    Completed,
+    /// Failed, dead or cancelled.
+    Failed,
+}
+
+impl TaskStatus {
+    /// The word used everywhere.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl From<run::StepState> for TaskStatus {
+    fn from(state: run::StepState) -> Self {
+        match state.history_word() {
+            "pending" => Self::Pending,
+            "running" => Self::Running,
+            "completed" => Self::Completed,
+            _ => Self::Failed,
+        }
+    }
+}
+
+impl fmt::Display for TaskStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// What became of a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LetterStatus {
+    /// It waits for a person.
+    Open,
+    /// It was sent back to its queue.
+    Replayed,
+    /// It was given up.
+    Discarded,
+    /// Its workflow was cancelled.
+    Cancelled,
+}
+
+impl LetterStatus {
+    /// Every status.
+    pub const ALL: [Self; 4] = [Self::Open, Self::Replayed, Self::Discarded, Self::Cancelled];
+
+    /// The word used everywhere.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Replayed => "replayed",
+            Self::Discarded => "discarded",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl fmt::Display for LetterStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// What somebody may do; a token carries one or more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Submits and cancels workflows, stores templates.
+    Producer,
+    /// Approves posts.
+    Approver,
+    /// Runs queues and repairs dead letters; also submits and cancels.
+    Operator,
+    /// Reads the audit log.
+    Auditor,
+    /// Everything, and workspaces and tokens.
+    Admin,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 5] = [Self::Producer, Self::Approver, Self::Operator, Self::Auditor, Self::Admin];
+
+    /// The word used in tokens and by the CLI.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Producer => "producer",
+            Self::Approver => "approver",
+            Self::Operator => "operator",
+            Self::Auditor => "auditor",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+impl std::str::FromStr for Role {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|role| role.word() == text)
+            .ok_or_else(|| format!("`{text}` is not a role: producer, approver, operator, auditor or admin"))
+    }
+}

@@ -1,0 +1,85 @@
+//! Workspaces and the tokens that open them.
+
+use galley_core::ids::WorkspaceId;
+use galley_engine::store::WorkspaceRow;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::words::Role;
+
+/// A tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Workspace {
+    /// Its id.
+    #[schema(value_type = Uuid)]
+    pub id: WorkspaceId,
+    /// Its name, unique in the deployment.
+    pub name: String,
+    /// Its share of the fair scheduler.
+    pub weight: u32,
+    /// When it was made.
+    #[schema(format = DateTime)]
+    pub created_at: String,
+}
+
+impl From<WorkspaceRow> for Workspace {
+    fn from(row: WorkspaceRow) -> Self {
+        Self { id: row.id, name: row.name, weight: row.weight.unsigned_abs(), created_at: row.created_at }
+    }
+}
+
+/// A request to make a workspace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CreateWorkspace {
+    /// 1-64 of `a-z`, `0-9`, `-`, `_` and `.`.
+    pub name: String,
+    /// Its share of the fair scheduler, 1 to 1000.
+    #[serde(default = "one")]
+    #[schema(minimum = 1, maximum = 1000, default = 1)]
+    pub weight: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// A request for a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IssueToken {
+    /// The workspace it opens; the admin's own when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Uuid>)]
+    pub workspace_id: Option<WorkspaceId>,
+    /// Whom it names: what audit lines will say. 1-200 bytes.
+    pub subject: String,
+    /// What it allows; at least one.
+    pub roles: Vec<Role>,
+    /// How long it holds, seconds: at most 365 days, one hour when absent.
+    #[serde(default = "one_hour")]
+    #[schema(minimum = 1, maximum = 31536000, default = 3600)]
+    pub ttl_seconds: u64,
+}
+
+fn one_hour() -> u64 {
+    3_600
+}
+
+/// A token. It is shown once and stored nowhere.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IssuedToken {
+    /// Goes into `Authorization: Bearer …`.
+    pub token: String,
+    /// When it ends to hold.
+    #[schema(format = DateTime)]
+    pub expires_at: String,
+}
+
+impl std::fmt::Debug for IssuedToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IssuedToken").field("expires_at", &self.expires_at).finish_non_exhaustive()
+    }
+}

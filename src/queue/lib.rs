@@ -21,7 +21,7 @@ pub mod memory;
 pub mod redis;
 mod wire;
 
-pub use self::redis::{RedisConfig, RedisQueue};
+pub use self::redis::{RedisConfig, RedisQueue, flush_all, server_info, used_memory};
 pub use dispatch::{
     AgentControl, Build, Controls, DispatchQueue, LARGEST_POP, LARGEST_WEIGHT, Popped, QueueDepth,
     QueueError, Unbuilt, Wake,

@@ -6,6 +6,7 @@
 //! start. A script that Redis forgot is loaded again, a key of a wrong type is
 //! deleted, both within the call that met it.
 
+mod admin;
 mod scripts;
 mod wakes;
 
@@ -20,6 +21,7 @@ use galley_core::ids::{AgentType, WorkflowKey};
 use galley_core::ticket::Ticket;
 use tokio::time::timeout;
 
+pub use self::admin::{flush_all, server_info, used_memory};
 use self::scripts::Script;
 use self::wakes::Listener;
 use crate::dispatch::{

@@ -8,6 +8,7 @@
 mod agents;
 mod definitions;
 mod error;
+mod floor;
 mod history;
 mod letters;
 mod migrations;
@@ -21,6 +22,7 @@ mod workspaces;
 pub use agents::{AgentControl, AgentRow, ControlChange};
 pub use definitions::TemplateRow;
 pub use error::StoreError;
+pub use floor::Floor;
 pub use history::{AttemptRow, AuditRow, ResultRow};
 pub use letters::{LetterClose, LetterFilter, LetterGroup, LetterOpen, LetterRow};
 pub use pool::Store;

@@ -238,11 +238,10 @@ impl Store {
     /// # Errors
     /// Postgres is away.
     pub async fn running_runs(&self) -> Result<Vec<RunRow>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT workspace_id, id, definition_id, version, run FROM runs WHERE running > 0",
-        )
-        .fetch_all(self.pool())
-        .await?;
+        let rows =
+            sqlx::query("SELECT workspace_id, id, definition_id, version, run FROM runs WHERE running > 0")
+                .fetch_all(self.pool())
+                .await?;
         rows.iter().map(run_of).collect()
     }
 

@@ -4,6 +4,7 @@
 use galley_engine::{Backoff, Engine, Recorded, Report, Session};
 use tokio::sync::{mpsc, watch};
 
+use crate::OnRecorded;
 use crate::attempt::Finished;
 
 /// Most reports per transaction.
@@ -15,18 +16,24 @@ pub(crate) async fn commit(
     engine: Engine,
     mut finished: mpsc::UnboundedReceiver<Finished>,
     session: watch::Receiver<Option<Session>>,
+    on_recorded: Option<OnRecorded>,
 ) {
     let mut batch = Vec::with_capacity(LARGEST_BATCH);
     while finished.recv_many(&mut batch, LARGEST_BATCH).await > 0 {
         let (reports, slots): (Vec<Report>, Vec<_>) =
             batch.drain(..).map(|finished| (finished.report, finished.slot)).unzip();
-        write(&engine, &reports, &session).await;
+        write(&engine, &reports, &session, on_recorded.as_ref()).await;
         // Only now may others start: results cannot pile up.
         drop(slots);
     }
 }
 
-async fn write(engine: &Engine, reports: &[Report], session: &watch::Receiver<Option<Session>>) {
+async fn write(
+    engine: &Engine,
+    reports: &[Report],
+    session: &watch::Receiver<Option<Session>>,
+    on_recorded: Option<&OnRecorded>,
+) {
     let mut backoff = Backoff::quick();
     loop {
         let reports: Vec<Report> =
@@ -37,6 +44,10 @@ async fn write(engine: &Engine, reports: &[Report], session: &watch::Receiver<Op
         }
         match engine.complete(&reports).await {
             Ok(recorded) => {
+                if let Some(tell) = on_recorded {
+                    let told: Vec<_> = reports.iter().zip(recorded.iter().copied()).collect();
+                    tell(&told);
+                }
                 let stale = recorded.iter().filter(|recorded| **recorded == Recorded::Stale).count();
                 if stale > 0 {
                     tracing::info!(

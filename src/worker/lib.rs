@@ -24,7 +24,7 @@ use galley_agents::Registry;
 use galley_core::ids::AgentType;
 use galley_engine::queue::Wake;
 use galley_engine::store::SessionOpen;
-use galley_engine::{Backoff, Engine, EngineError, Session};
+use galley_engine::{Backoff, Engine, EngineError, Recorded, Report, Session};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +34,7 @@ use crate::gate::Gate;
 use crate::lane::Lane;
 
 /// What a worker process is.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct WorkerOptions {
     /// Its name among workers.
     pub name: String,
@@ -44,6 +44,24 @@ pub struct WorkerOptions {
     pub agents: Vec<AgentType>,
     /// Steps it runs at once, all agent types together.
     pub concurrency: usize,
+    /// Called with every batch of reports once it is known what became of
+    /// them.
+    pub on_recorded: Option<OnRecorded>,
+}
+
+/// See [`WorkerOptions::on_recorded`]. Must be quick: the committer waits.
+pub type OnRecorded = Arc<dyn Fn(&[(&Report, Recorded)]) + Send + Sync>;
+
+impl std::fmt::Debug for WorkerOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, host, agents, concurrency, on_recorded: _ } = self;
+        f.debug_struct("WorkerOptions")
+            .field("name", name)
+            .field("host", host)
+            .field("agents", agents)
+            .field("concurrency", concurrency)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How to stop a worker: first softly, then hard.
@@ -104,7 +122,12 @@ pub async fn run(
         tokio::spawn(keep_session(engine.clone(), open, publish, Arc::clone(&gate), helpers_stop.clone()));
     let listener =
         tokio::spawn(listen(engine.clone(), woken.clone(), Arc::clone(&running), helpers_stop.clone()));
-    let committer = tokio::spawn(committer::commit(engine.clone(), reports, session.clone()));
+    let committer = tokio::spawn(committer::commit(
+        engine.clone(),
+        reports,
+        session.clone(),
+        options.on_recorded.clone(),
+    ));
 
     let mut lanes = JoinSet::new();
     for agent in agents {

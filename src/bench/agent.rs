@@ -1,0 +1,63 @@
+//! The benched agent: does nothing, tells the ledger, returns a payload.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use galley_agents::{Agent, StepContext};
+use galley_core::agent::AgentSpec;
+use galley_core::ids::AgentType;
+use galley_core::report::{StepError, StepOutput, Usage};
+use galley_core::retry::RetryPolicy;
+use serde_json::value::RawValue;
+
+use crate::ledger::{Entry, Ledger};
+
+/// The agent type whose steps the bench runs.
+pub(crate) const NOOP: &str = "bench_noop";
+/// An agent type that no worker serves: its steps wait.
+pub(crate) const IDLE: &str = "bench_idle";
+
+/// The registration of a bench agent.
+pub(crate) fn spec(name: &str) -> anyhow::Result<AgentSpec> {
+    Ok(AgentSpec {
+        agent: AgentType::new(name)?,
+        description: "does nothing, for `galley bench`".into(),
+        input_schema: true.into(),
+        output_schema: true.into(),
+        // Workers are killed on purpose: an innocent step may be part of many
+        // crashes.
+        retry: RetryPolicy { max_crashes: 30, ..RetryPolicy::default() },
+    })
+}
+
+/// A JSON text of about that many bytes.
+pub(crate) fn payload(bytes: usize) -> String {
+    let filler = "x".repeat(bytes.saturating_sub(r#"{"text":""}"#.len()));
+    format!(r#"{{"text":"{filler}"}}"#)
+}
+
+/// Does nothing.
+pub(crate) struct Noop {
+    spec: AgentSpec,
+    output: Box<RawValue>,
+    ledger: Arc<Ledger>,
+}
+
+impl Noop {
+    pub(crate) fn new(payload_bytes: usize, ledger: Arc<Ledger>) -> anyhow::Result<Self> {
+        Ok(Self { spec: spec(NOOP)?, output: RawValue::from_string(payload(payload_bytes))?, ledger })
+    }
+}
+
+#[async_trait]
+impl Agent for Noop {
+    fn spec(&self) -> &AgentSpec {
+        &self.spec
+    }
+
+    async fn run(&self, step: StepContext) -> Result<StepOutput, StepError> {
+        let index = step.step_name.trim_start_matches('s').parse().unwrap_or(u16::MAX);
+        self.ledger.write(std::iter::once((Entry::Ran, step.workflow, index)));
+        Ok(StepOutput { output: self.output.clone(), usage: Usage::default() })
+    }
+}

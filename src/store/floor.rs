@@ -1,0 +1,77 @@
+//! The floor `galley bench` compares with: what plain inserts cost on this
+//! very server, in the same run.
+
+use std::time::{Duration, Instant};
+
+use crate::error::StoreError;
+use crate::pool::Store;
+
+/// Rows per insert of the floor.
+const ROWS: usize = 500;
+
+/// What plain inserts cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Floor {
+    /// Rows per second of 500-row `unnest` inserts, one committed transaction
+    /// each, from one connection.
+    pub rows_per_second: f64,
+    /// Median time of one committed one-row insert.
+    pub commit: Duration,
+}
+
+impl Store {
+    /// Measures plain inserts into a table of its own, which is dropped again.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn measure_floor(&self, payload: String) -> Result<Floor, StoreError> {
+        self.unit(move |pool| async move {
+            sqlx::query("CREATE TABLE IF NOT EXISTS bench_floor (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body json NOT NULL)")
+                .execute(&pool)
+                .await?;
+            let insert = "INSERT INTO bench_floor (body) SELECT * FROM unnest($1::json[])";
+            let mut commits = Vec::with_capacity(100);
+            for _ in 0..100 {
+                let begun = Instant::now();
+                sqlx::query(insert).bind(vec![payload.as_str()]).execute(&pool).await?;
+                commits.push(begun.elapsed());
+            }
+            commits.sort();
+            let rows = vec![payload.as_str(); ROWS];
+            let begun = Instant::now();
+            let mut batches = 0_u32;
+            while begun.elapsed() < Duration::from_secs(2) {
+                sqlx::query(insert).bind(&rows).execute(&pool).await?;
+                batches += 1;
+            }
+            let rows_per_second = f64::from(batches) * ROWS as f64 / begun.elapsed().as_secs_f64();
+            sqlx::query("DROP TABLE bench_floor").execute(&pool).await?;
+            Ok(Floor { rows_per_second, commit: commits[commits.len() / 2] })
+        })
+        .await
+    }
+
+    /// Finished workflows of a workspace that lack the result of a step: always
+    /// 0, counted from the rows.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn count_missing_results(
+        &self,
+        workspace: galley_core::ids::WorkspaceId,
+    ) -> Result<i64, StoreError> {
+        use sqlx::Row;
+        let row = sqlx::query(
+            "SELECT count(*) FROM finished_runs f
+               JOIN definitions d ON d.id = f.definition_id
+               LEFT JOIN (SELECT workflow_id, count(*) AS n FROM results WHERE workspace_id = $1 GROUP BY 1) r
+                      ON r.workflow_id = f.id
+              WHERE f.workspace_id = $1 AND f.state = 'succeeded'
+                AND coalesce(r.n, 0) <> json_array_length(d.body->'steps')",
+        )
+        .bind(workspace.0)
+        .fetch_one(self.pool())
+        .await?;
+        Ok(row.try_get(0)?)
+    }
+}

@@ -48,8 +48,14 @@ impl Condition {
             let told: Vec<_> = e.to_string().lines().map(str::trim).map(String::from).collect();
             format!("not a CEL expression: {}", told.join(" "))
         })?;
-        let mut bound = Vec::new();
-        bound_variables(program.expression(), &mut bound);
+        let mut names = Names::default();
+        names.collect(program.expression(), 0);
+        if names.loops > 1 {
+            return Err(
+                "a loop inside a loop (all, exists, map, filter); its cost has no bound, use one".into()
+            );
+        }
+        let bound = names.bound;
         for variable in program.references().variables() {
             if !VARIABLES.contains(&variable) && !bound.iter().any(|name| name == variable) {
                 return Err(format!(
@@ -103,33 +109,43 @@ fn check_shape(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The names that `all`, `exists`, `map` and `filter` bind: `references()`
-/// counts them as variables, too.
-fn bound_variables(expression: &IdedExpr, found: &mut Vec<String>) {
-    let mut visit = |inner: &IdedExpr| bound_variables(inner, found);
-    match &expression.expr {
-        Expr::Call(call) => {
-            call.target.iter().for_each(|target| visit(target));
-            call.args.iter().for_each(visit);
-        }
-        Expr::Comprehension(loop_) => {
-            [&loop_.iter_range, &loop_.accu_init, &loop_.loop_cond, &loop_.loop_step, &loop_.result]
-                .into_iter()
-                .for_each(visit);
-            found.extend([loop_.iter_var.clone(), loop_.accu_var.clone()]);
-            found.extend(loop_.iter_var2.clone());
-        }
-        Expr::List(list) => list.elements.iter().for_each(visit),
-        Expr::Select(select) => visit(&select.operand),
-        Expr::Map(map) => {
-            for entry in &map.entries {
-                if let EntryExpr::MapEntry(entry) = &entry.expr {
-                    visit(&entry.key);
-                    visit(&entry.value);
+/// What `all`, `exists`, `map` and `filter` bind (`references()` counts these
+/// as variables, too), and how deep such loops are nested.
+#[derive(Default)]
+struct Names {
+    bound: Vec<String>,
+    loops: usize,
+}
+
+impl Names {
+    fn collect(&mut self, expression: &IdedExpr, loops: usize) {
+        match &expression.expr {
+            Expr::Call(call) => {
+                call.target.iter().for_each(|target| self.collect(target, loops));
+                call.args.iter().for_each(|arg| self.collect(arg, loops));
+            }
+            Expr::Comprehension(each) => {
+                // The list is made once; the rest runs for each element.
+                self.collect(&each.iter_range, loops);
+                self.loops = self.loops.max(loops + 1);
+                for part in [&each.accu_init, &each.loop_cond, &each.loop_step, &each.result] {
+                    self.collect(part, loops + 1);
+                }
+                self.bound.extend([each.iter_var.clone(), each.accu_var.clone()]);
+                self.bound.extend(each.iter_var2.clone());
+            }
+            Expr::List(list) => list.elements.iter().for_each(|element| self.collect(element, loops)),
+            Expr::Select(select) => self.collect(&select.operand, loops),
+            Expr::Map(map) => {
+                for entry in &map.entries {
+                    if let EntryExpr::MapEntry(entry) = &entry.expr {
+                        self.collect(&entry.key, loops);
+                        self.collect(&entry.value, loops);
+                    }
                 }
             }
+            Expr::Struct(_) | Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified => {}
         }
-        Expr::Struct(_) | Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified => {}
     }
 }
 
@@ -165,6 +181,7 @@ mod tests {
             ("secrets.key == 1", "unknown variable `secrets`"),
             ("results.nobody.score > 1", "failed"),
             ("params.n", "not true or false"),
+            ("brief.platforms.all(a, brief.platforms.all(b, a == b))", "a loop inside a loop"),
         ] {
             let told = ask(text).expect_err(text);
             assert!(told.contains(why), "{text}: {told}");

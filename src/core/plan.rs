@@ -250,7 +250,23 @@ fn check_retry(at: &str, retry: &RetryPolicy, problems: &mut Vec<Problem>) {
     at_least_one("maxAttempts", retry.max_attempts >= 1);
     at_least_one("maxCrashes", retry.max_crashes >= 1);
     at_least_one("timeoutMs", retry.timeout_ms >= 1);
+    let times = [
+        ("timeoutMs", retry.timeout_ms),
+        ("backoffMs", retry.backoff_ms),
+        ("maxBackoffMs", retry.max_backoff_ms),
+    ];
+    for (field, ms) in times {
+        if ms > LONGEST_MS {
+            problems.push(Problem::new(
+                format!("{at}.retry.{field}"),
+                format!("{ms} ms; at most a day, {LONGEST_MS} ms"),
+            ));
+        }
+    }
 }
+
+/// Longest time a retry policy may name: one day.
+const LONGEST_MS: u64 = 24 * 3600 * 1000;
 
 fn resolve_needs(
     at: &str,

@@ -25,6 +25,15 @@ impl std::fmt::Debug for Store {
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl Store {
+    /// Whether a text is a Postgres URL.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check_url(url: &str) -> Result<(), StoreError> {
+        url.parse::<PgConnectOptions>()?;
+        Ok(())
+    }
+
     /// Makes a pool of at most `connections`; connects when first used.
     ///
     /// # Errors

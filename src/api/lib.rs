@@ -2,6 +2,27 @@
 //! problems, OpenAPI, event streams.
 //!
 //! No business rule lives here and no SQL: a handler reads a request, asks the
-//! engine once, and writes the answer down as a view.
+//! engine, and writes the answer down as a view. The way of a request is
+//! [`frame`] (id, span, metrics, problems) → token → permission → handler.
 
+mod auth;
+mod authorize;
+mod compile;
+mod config;
+mod cursor;
+mod error;
+mod extract;
+mod frame;
+mod openapi;
+mod resources;
+mod router;
+mod serve;
+mod trace;
 pub mod views;
+mod watch;
+
+pub use auth::{Keys, MIN_SECRET_BYTES, NewToken, TokenError, issue_token};
+pub use config::{ApiConfig, ApiState, Limits};
+pub use openapi::openapi;
+pub use router::router;
+pub use serve::serve;

@@ -1,0 +1,189 @@
+//! Who may do what: one table, everything else is denied.
+//!
+//! A handler learns the caller's workspace only from a [`May`], which it only
+//! gets when the table allows its action: a route that forgets to ask does not
+//! compile into one that works.
+
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use galley_core::ids::{WorkflowId, WorkflowKey, WorkspaceId};
+
+use crate::error::ApiError;
+use crate::views::Role;
+
+/// What can be allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Read,
+    SubmitWorkflow,
+    CancelWorkflow,
+    StoreTemplate,
+    ControlQueue,
+    RepairDeadLetter,
+    ReadAudit,
+    ManageWorkspaces,
+    IssueToken,
+}
+
+impl Action {
+    /// The action, after "may not".
+    fn phrase(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::SubmitWorkflow => "submit workflows",
+            Self::CancelWorkflow => "cancel workflows",
+            Self::StoreTemplate => "store templates",
+            Self::ControlQueue => "control queues",
+            Self::RepairDeadLetter => "repair dead letters",
+            Self::ReadAudit => "read the audit log",
+            Self::ManageWorkspaces => "manage workspaces",
+            Self::IssueToken => "issue tokens",
+        }
+    }
+
+    /// The table.
+    fn allowed(self) -> &'static [Role] {
+        match self {
+            Self::Read => &Role::ALL,
+            Self::SubmitWorkflow | Self::CancelWorkflow | Self::StoreTemplate => {
+                &[Role::Producer, Role::Operator, Role::Admin]
+            }
+            Self::ControlQueue | Self::RepairDeadLetter => &[Role::Operator, Role::Admin],
+            Self::ReadAudit => &[Role::Auditor, Role::Admin],
+            Self::ManageWorkspaces | Self::IssueToken => &[Role::Admin],
+        }
+    }
+}
+
+/// Whether the caller may.
+pub(crate) fn authorize(caller: &Caller, action: Action) -> Result<(), ApiError> {
+    let allowed = action.allowed();
+    if caller.roles.iter().any(|role| allowed.contains(role)) {
+        return Ok(());
+    }
+    tracing::info!(actor = %caller.subject, ?action, "denied");
+    let needed: Vec<_> = allowed.iter().map(|role| role.word()).collect();
+    let detail = format!(
+        "this token may not {}; that takes one of the roles {}: ask an admin for a token that has one",
+        action.phrase(),
+        needed.join(", ")
+    );
+    Err(ApiError::forbidden(detail))
+}
+
+/// Whom the token named. Says nothing about what it may do.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    workspace: WorkspaceId,
+    subject: Arc<str>,
+    roles: Arc<[Role]>,
+}
+
+impl Caller {
+    pub(crate) fn new(workspace: WorkspaceId, subject: String, roles: Vec<Role>) -> Self {
+        Self { workspace, subject: subject.into(), roles: roles.into() }
+    }
+
+    /// For the request's span.
+    pub(crate) fn workspace(&self) -> WorkspaceId {
+        self.workspace
+    }
+}
+
+/// Permission for one action, in one workspace.
+#[derive(Clone, Debug)]
+pub(crate) struct Grant {
+    /// The tenant it holds for.
+    pub(crate) workspace: WorkspaceId,
+    /// Who acts: for audit lines.
+    pub(crate) actor: Arc<str>,
+}
+
+impl Grant {
+    /// A workflow of the caller's own workspace.
+    pub(crate) fn key(&self, workflow: WorkflowId) -> WorkflowKey {
+        WorkflowKey { workspace: self.workspace, workflow }
+    }
+}
+
+/// An action as a type, so that a handler's signature says what it takes.
+pub(crate) trait Permission {
+    const ACTION: Action;
+}
+
+macro_rules! permissions {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        $($(#[$doc])*
+        #[derive(Debug)]
+        pub(crate) enum $name {}
+
+        impl Permission for $name {
+            const ACTION: Action = Action::$name;
+        })*
+    };
+}
+
+permissions! {
+    Read, SubmitWorkflow, CancelWorkflow, StoreTemplate, ControlQueue, RepairDeadLetter, ReadAudit,
+    ManageWorkspaces, IssueToken,
+}
+
+/// Extracts the permission for `P`, or refuses the request.
+#[derive(Debug)]
+pub(crate) struct May<P>(Grant, PhantomData<P>);
+
+impl<P> Deref for May<P> {
+    type Target = Grant;
+
+    fn deref(&self) -> &Grant {
+        &self.0
+    }
+}
+
+impl<S: Sync, P: Permission> FromRequestParts<S> for May<P> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        // A route that was put outside the token check is closed, not open.
+        let caller = parts.extensions.get::<Caller>().ok_or_else(ApiError::unauthenticated)?;
+        authorize(caller, P::ACTION)?;
+        Ok(Self(Grant { workspace: caller.workspace, actor: Arc::clone(&caller.subject) }, PhantomData))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use galley_core::ids::WorkspaceId;
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// Rows: actions; columns: producer, approver, operator, auditor, admin.
+    const TABLE: [(Action, [bool; 5]); 9] = [
+        (Action::Read, [true, true, true, true, true]),
+        (Action::SubmitWorkflow, [true, false, true, false, true]),
+        (Action::CancelWorkflow, [true, false, true, false, true]),
+        (Action::StoreTemplate, [true, false, true, false, true]),
+        (Action::ControlQueue, [false, false, true, false, true]),
+        (Action::RepairDeadLetter, [false, false, true, false, true]),
+        (Action::ReadAudit, [false, false, false, true, true]),
+        (Action::ManageWorkspaces, [false, false, false, false, true]),
+        (Action::IssueToken, [false, false, false, false, true]),
+    ];
+
+    #[test]
+    fn each_role_may_what_the_table_says() {
+        for (action, expected) in TABLE {
+            for (role, expected) in Role::ALL.into_iter().zip(expected) {
+                let caller = Caller::new(WorkspaceId(Uuid::nil()), "a".into(), vec![role]);
+                assert_eq!(authorize(&caller, action).is_ok(), expected, "{role} {action:?}");
+            }
+            let nobody = Caller::new(WorkspaceId(Uuid::nil()), "a".into(), vec![]);
+            assert!(authorize(&nobody, action).is_err(), "no role, {action:?}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What the API can be told, and what its handlers share.
+
+use std::time::Duration;
+
+use galley_engine::Engine;
+use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::{Keys, TokenError};
+use crate::watch::Hub;
+
+/// What a deployment says about its API.
+#[derive(Clone, Debug)]
+pub struct ApiConfig {
+    /// The HS256 secret that signs and checks tokens; at least
+    /// [`MIN_SECRET_BYTES`](crate::MIN_SECRET_BYTES) bytes.
+    pub jwt_secret: SecretString,
+    /// What a request may cost.
+    pub limits: Limits,
+}
+
+impl ApiConfig {
+    /// The defaults, with this secret.
+    pub fn new(jwt_secret: SecretString) -> Self {
+        Self { jwt_secret, limits: Limits::default() }
+    }
+}
+
+/// What a request may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest request body, in bytes. Larger ones are answered with 413.
+    pub body_bytes: usize,
+    /// How long a request may take until its answer begins; event streams
+    /// begin at once and then last. Over it: 504.
+    pub request_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { body_bytes: 1024 * 1024, request_timeout: Duration::from_secs(30) }
+    }
+}
+
+/// What the handlers share. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ApiState {
+    /// Does everything.
+    pub engine: Engine,
+    /// Checks tokens, and signs new ones.
+    pub keys: Keys,
+    /// What a request may cost.
+    pub limits: Limits,
+    /// Tells event streams of changes.
+    pub(crate) hub: Hub,
+    /// Ends event streams when the server stops.
+    pub(crate) closing: CancellationToken,
+}
+
+impl ApiState {
+    /// The state of an API over an engine.
+    ///
+    /// # Errors
+    /// [`TokenError::WeakSecret`].
+    pub fn new(engine: Engine, config: &ApiConfig) -> Result<Self, TokenError> {
+        Ok(Self {
+            keys: Keys::new(&config.jwt_secret)?,
+            limits: config.limits,
+            hub: Hub::new(engine.clone()),
+            closing: CancellationToken::new(),
+            engine,
+        })
+    }
+}

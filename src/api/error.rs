@@ -1,0 +1,213 @@
+//! Errors as problems (RFC 9457): what failed, for which id, what to do next.
+//!
+//! A handler returns an [`ApiError`]; [`crate::frame`] writes it down, because
+//! only the frame knows the request's id.
+
+use axum::http::StatusCode;
+use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use galley_core::plan::Problem as CoreProblem;
+use galley_engine::EngineError;
+use galley_engine::store::StoreError;
+
+use crate::views::{Problem, ProblemAt};
+
+/// Seconds after which a store that was away is worth another try.
+const RETRY_SECONDS: u16 = 2;
+
+/// A kind of problem: its stable name, its title, its status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kind(&'static str, &'static str, StatusCode);
+
+pub(crate) const MALFORMED: Kind = Kind("malformed", "The request cannot be read", StatusCode::BAD_REQUEST);
+pub(crate) const UNAUTHENTICATED: Kind =
+    Kind("unauthenticated", "A valid token is required", StatusCode::UNAUTHORIZED);
+pub(crate) const FORBIDDEN: Kind = Kind("forbidden", "The token does not allow this", StatusCode::FORBIDDEN);
+pub(crate) const NOT_FOUND: Kind = Kind("not-found", "There is no such thing here", StatusCode::NOT_FOUND);
+pub(crate) const METHOD_NOT_ALLOWED: Kind =
+    Kind("method-not-allowed", "This cannot be done to it", StatusCode::METHOD_NOT_ALLOWED);
+pub(crate) const CONFLICT: Kind = Kind("conflict", "Its state does not allow this", StatusCode::CONFLICT);
+pub(crate) const TOO_LARGE: Kind =
+    Kind("too-large", "The request is too large", StatusCode::PAYLOAD_TOO_LARGE);
+pub(crate) const NOT_JSON: Kind =
+    Kind("unsupported-media-type", "The body is not JSON", StatusCode::UNSUPPORTED_MEDIA_TYPE);
+pub(crate) const INVALID: Kind =
+    Kind("invalid", "The request is not valid", StatusCode::UNPROCESSABLE_ENTITY);
+pub(crate) const IDEMPOTENCY: Kind = Kind(
+    "idempotency-mismatch",
+    "The idempotency key was used for another request",
+    StatusCode::UNPROCESSABLE_ENTITY,
+);
+pub(crate) const INTERNAL: Kind =
+    Kind("internal", "Something is wrong inside Galley", StatusCode::INTERNAL_SERVER_ERROR);
+pub(crate) const UNAVAILABLE: Kind = Kind("unavailable", "A store is away", StatusCode::SERVICE_UNAVAILABLE);
+pub(crate) const TIMEOUT: Kind = Kind("timeout", "It took too long", StatusCode::GATEWAY_TIMEOUT);
+
+/// A request that was not served.
+#[derive(Clone, Debug)]
+pub(crate) struct ApiError {
+    kind: Kind,
+    detail: String,
+    problems: Vec<ProblemAt>,
+    /// What only the log may say.
+    secret: Option<String>,
+}
+
+impl ApiError {
+    pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), problems: Vec::new(), secret: None }
+    }
+
+    /// Whatever is wrong with the token, these are the words.
+    pub(crate) fn unauthenticated() -> Self {
+        let detail = "send `Authorization: Bearer <token>` with a valid token; an admin issues one";
+        Self::new(UNAUTHENTICATED, detail)
+    }
+
+    pub(crate) fn forbidden(detail: String) -> Self {
+        Self::new(FORBIDDEN, detail)
+    }
+
+    /// A request that cannot be read, at a place.
+    pub(crate) fn malformed(at: &str, problem: impl Into<String>) -> Self {
+        Self::at(MALFORMED, at, problem)
+    }
+
+    /// A request that can be read and is wrong, at a place.
+    pub(crate) fn invalid(at: &str, problem: impl Into<String>) -> Self {
+        Self::at(INVALID, at, problem)
+    }
+
+    fn at(kind: Kind, at: &str, problem: impl Into<String>) -> Self {
+        let problem = problem.into();
+        let detail = format!("{at}: {problem}");
+        let problems = vec![ProblemAt { at: at.to_owned(), problem }];
+        Self { kind, detail, problems, secret: None }
+    }
+
+    /// Something of the caller's workspace that is not there.
+    pub(crate) fn not_found(kind: &'static str, id: &str) -> Self {
+        EngineError::NotFound { kind, id: id.to_owned() }.into()
+    }
+
+    /// A bug or a broken deployment: the reason goes to the log only.
+    pub(crate) fn internal(secret: impl Into<String>) -> Self {
+        let detail = "the request was not served because of an error inside Galley; \
+                      tell an operator this problem's `instance`, the log says more under it";
+        Self { secret: Some(secret.into()), ..Self::new(INTERNAL, detail) }
+    }
+
+    /// The problem of an answer that some layer made without us.
+    pub(crate) fn of_status(status: StatusCode, allow: Option<&HeaderValue>) -> Self {
+        match status {
+            StatusCode::UNAUTHORIZED => Self::unauthenticated(),
+            StatusCode::NOT_FOUND => {
+                Self::new(NOT_FOUND, "there is no such route; `/openapi.json` lists them")
+            }
+            StatusCode::METHOD_NOT_ALLOWED => {
+                let allow = allow.and_then(|value| value.to_str().ok()).unwrap_or("other methods");
+                Self::new(METHOD_NOT_ALLOWED, format!("this route answers to {allow}"))
+            }
+            StatusCode::PAYLOAD_TOO_LARGE => Self::new(TOO_LARGE, "the body is too large"),
+            StatusCode::GATEWAY_TIMEOUT => Self::new(
+                TIMEOUT,
+                "the request took too long and nobody knows how it ended; repeat it, with the same \
+                 idempotency key if it had one",
+            ),
+            status if status.is_client_error() => {
+                let detail = status.canonical_reason().unwrap_or("the request cannot be read");
+                Self { kind: Kind(MALFORMED.0, MALFORMED.1, status), ..Self::new(MALFORMED, detail) }
+            }
+            status => Self::internal(format!("a layer answered {status}")),
+        }
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.kind.2
+    }
+
+    /// What only the log may say.
+    pub(crate) fn secret(&self) -> Option<&str> {
+        self.secret.as_deref()
+    }
+
+    /// The answer's body, for the request of this id.
+    pub(crate) fn problem(&self, instance: &str) -> Problem {
+        let Kind(name, title, status) = self.kind;
+        Problem {
+            kind: format!("urn:galley:problem:{name}"),
+            title: title.into(),
+            status: status.as_u16(),
+            detail: self.detail.clone(),
+            instance: instance.into(),
+            problems: self.problems.clone(),
+        }
+    }
+
+    /// The answer's headers.
+    pub(crate) fn headers(&self, original: &HeaderMap) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if self.kind == UNAUTHENTICATED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.kind == UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
+        }
+        if let Some(allow) = original.get(ALLOW) {
+            headers.insert(ALLOW, allow.clone());
+        }
+        headers
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = self.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<EngineError> for ApiError {
+    fn from(error: EngineError) -> Self {
+        let detail = error.to_string();
+        match error {
+            EngineError::Invalid(problems) => {
+                // The key is a header: without it the request is not even one.
+                let malformed = problems.iter().any(|problem| problem.at == "Idempotency-Key");
+                let kind = if malformed { MALFORMED } else { INVALID };
+                let place = |CoreProblem { at, problem }| ProblemAt { at, problem };
+                Self { problems: problems.into_iter().map(place).collect(), ..Self::new(kind, detail) }
+            }
+            EngineError::IdempotencyMismatch(_) => Self::new(
+                IDEMPOTENCY,
+                format!("{detail}; repeat that request unchanged, or send this one with another key"),
+            ),
+            EngineError::NotFound { .. } => Self::new(NOT_FOUND, detail),
+            EngineError::Conflict(_) => Self::new(CONFLICT, detail),
+            EngineError::StoreUnavailable(_) => Self {
+                secret: Some(detail),
+                ..Self::new(
+                    UNAVAILABLE,
+                    "the database does not answer and nobody knows how the request ended; repeat it \
+                     after `Retry-After` seconds, with the same idempotency key if it had one",
+                )
+            },
+            EngineError::QueueUnavailable(_) => Self {
+                secret: Some(detail),
+                ..Self::new(
+                    UNAVAILABLE,
+                    "the queue does not answer; repeat the request after `Retry-After` seconds",
+                )
+            },
+            EngineError::Internal(_) => Self::internal(detail),
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        EngineError::from(error).into()
+    }
+}

@@ -1,0 +1,162 @@
+//! Reading requests: every refusal names the field it is about.
+
+use std::error::Error as _;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use galley_core::ids::{AgentType, WorkflowId};
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+use tracing::Instrument as _;
+
+use crate::error::{ApiError, NOT_JSON, TOO_LARGE};
+
+/// A JSON body.
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let json = is_json(request.headers());
+        let bytes = read(request, state).await?;
+        if !json {
+            return Err(ApiError::new(NOT_JSON, "send JSON with `Content-Type: application/json`"));
+        }
+        parse(&bytes).map(Self)
+    }
+}
+
+/// A JSON body that may be left out.
+pub(crate) struct MaybeBody<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for MaybeBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let json = is_json(request.headers());
+        let bytes = read(request, state).await?;
+        if bytes.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        if !json {
+            return Err(ApiError::new(NOT_JSON, "send JSON with `Content-Type: application/json`"));
+        }
+        parse(&bytes).map(Self)
+    }
+}
+
+async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
+    Bytes::from_request(request, state).await.map_err(|rejection| {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            ApiError::new(TOO_LARGE, "the body is over the API's limit; pass large data by reference")
+        } else {
+            ApiError::malformed("body", rejection.body_text())
+        }
+    })
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let at = if path == "." { "body" } else { &path };
+        match error.inner().classify() {
+            Category::Data => ApiError::invalid(at, error.inner().to_string()),
+            Category::Io | Category::Syntax | Category::Eof => {
+                ApiError::malformed("body", format!("not JSON: {}", error.inner()))
+            }
+        }
+    })?;
+    json.end().map_err(|error| ApiError::malformed("body", format!("not JSON: {error}")))?;
+    Ok(parsed)
+}
+
+/// The query string.
+pub(crate) struct QueryString<T>(pub(crate) T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for QueryString<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let query = axum::extract::Query::<T>::try_from_uri(&parts.uri).map_err(|rejection| {
+            // The rejection wraps the error that knows the field.
+            let mut source = rejection.source();
+            while let Some(error) = source {
+                if let Some(error) = error.downcast_ref::<QueryError>() {
+                    let path = error.path().to_string();
+                    let at = if path == "." { "query" } else { &path };
+                    return ApiError::malformed(at, error.inner().to_string());
+                }
+                source = error.source();
+            }
+            ApiError::malformed("query", rejection.body_text())
+        })?;
+        Ok(Self(query.0))
+    }
+}
+
+type QueryError = serde_path_to_error::Error<serde::de::value::Error>;
+
+/// How many items a page has unless the request says so.
+const DEFAULT_LIMIT: usize = 50;
+
+/// How many it may have.
+const LARGEST_LIMIT: usize = 200;
+
+/// The size of a page.
+pub(crate) fn page_limit(limit: Option<usize>) -> Result<usize, ApiError> {
+    let limit = limit.unwrap_or(DEFAULT_LIMIT);
+    if (1..=LARGEST_LIMIT).contains(&limit) {
+        Ok(limit)
+    } else {
+        Err(ApiError::malformed("limit", format!("1 to {LARGEST_LIMIT}; {DEFAULT_LIMIT} when absent")))
+    }
+}
+
+/// A workflow's id in a path or query.
+pub(crate) fn workflow_id(text: &str) -> Result<WorkflowId, ApiError> {
+    text.parse().map_err(|_| ApiError::malformed("id", format!("`{text}` is not a workflow id (a UUID)")))
+}
+
+/// A task's id: its workflow and the name of its step, which may have a dot
+/// itself.
+pub(crate) fn task_id(text: &str) -> Result<(WorkflowId, &str), ApiError> {
+    let parts = text.split_once('.').and_then(|(workflow, step)| Some((workflow.parse().ok()?, step)));
+    parts.filter(|(_, step)| !step.is_empty()).ok_or_else(|| {
+        ApiError::malformed("taskId", format!("`{text}` is not a task id: <workflow id>.<step name>"))
+    })
+}
+
+/// An agent type in a path or query.
+pub(crate) fn agent_type(text: &str) -> Result<AgentType, ApiError> {
+    AgentType::new(text).map_err(|error| ApiError::malformed("agent", error.to_string()))
+}
+
+/// A header as text; `None` when it is absent.
+pub(crate) fn header<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, ApiError> {
+    let value = headers.get(name).map(|value| value.to_str());
+    value.transpose().map_err(|_| ApiError::malformed(name, "visible ASCII characters only"))
+}
+
+/// Runs a change to its end in a task of its own: a client that hangs up, or a
+/// request that times out, does not leave it half done.
+pub(crate) async fn to_the_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    match tokio::spawn(work.in_current_span()).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Only a runtime that goes down cancels it; nobody hears an answer.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}

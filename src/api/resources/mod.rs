@@ -1,0 +1,15 @@
+//! One resource per file: reading requests, asking the engine, writing views.
+
+pub(crate) mod agents;
+pub(crate) mod audit;
+pub(crate) mod dead_letters;
+pub(crate) mod events;
+pub(crate) mod health;
+pub(crate) mod queues;
+pub(crate) mod tasks;
+pub(crate) mod templates;
+pub(crate) mod tokens;
+pub(crate) mod why;
+pub(crate) mod workers;
+pub(crate) mod workflows;
+pub(crate) mod workspaces;

@@ -4,7 +4,7 @@
 //! only the frame knows the request's id.
 
 use axum::http::StatusCode;
-use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use galley_core::plan::Problem as CoreProblem;
@@ -99,15 +99,14 @@ impl ApiError {
     }
 
     /// The problem of an answer that some layer made without us.
-    pub(crate) fn of_status(status: StatusCode, allow: Option<&HeaderValue>) -> Self {
+    pub(crate) fn of_status(status: StatusCode) -> Self {
         match status {
             StatusCode::UNAUTHORIZED => Self::unauthenticated(),
             StatusCode::NOT_FOUND => {
                 Self::new(NOT_FOUND, "there is no such route; `/openapi.json` lists them")
             }
             StatusCode::METHOD_NOT_ALLOWED => {
-                let allow = allow.and_then(|value| value.to_str().ok()).unwrap_or("other methods");
-                Self::new(METHOD_NOT_ALLOWED, format!("this route answers to {allow}"))
+                Self::new(METHOD_NOT_ALLOWED, "this route answers to the methods in `Allow`")
             }
             StatusCode::PAYLOAD_TOO_LARGE => Self::new(TOO_LARGE, "the body is too large"),
             StatusCode::GATEWAY_TIMEOUT => Self::new(
@@ -146,16 +145,13 @@ impl ApiError {
     }
 
     /// The answer's headers.
-    pub(crate) fn headers(&self, original: &HeaderMap) -> HeaderMap {
+    pub(crate) fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         if self.kind == UNAUTHENTICATED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if self.kind == UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
-        }
-        if let Some(allow) = original.get(ALLOW) {
-            headers.insert(ALLOW, allow.clone());
         }
         headers
     }

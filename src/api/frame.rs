@@ -7,7 +7,7 @@ use std::time::Instant;
 use axum::Json;
 use axum::extract::{MatchedPath, Request};
 use axum::http::HeaderValue;
-use axum::http::header::{ALLOW, CONTENT_TYPE};
+use axum::http::header::CONTENT_TYPE;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tracing::Instrument as _;
@@ -58,12 +58,13 @@ fn write_problem(mut response: Response, id: &str) -> Response {
     let error = match response.extensions_mut().remove::<ApiError>() {
         Some(error) => error,
         None if response.status().as_u16() < 400 || is_json(&response) => return response,
-        None => ApiError::of_status(response.status(), response.headers().get(ALLOW)),
+        None => ApiError::of_status(response.status()),
     };
     if let Some(secret) = error.secret() {
         tracing::error!(status = error.status().as_u16(), error = secret, "a request was not served");
     }
-    let headers = error.headers(response.headers());
+    let headers = error.headers();
+    // What an outer layer adds (`Allow`) comes later and stays.
     let mut response = (error.status(), headers, Json(error.problem(id))).into_response();
     let kind = HeaderValue::from_static("application/problem+json");
     response.headers_mut().insert(CONTENT_TYPE, kind);

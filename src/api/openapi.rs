@@ -6,7 +6,7 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use crate::router::{closed_routes, open_routes};
-use crate::views::{Problem, ProblemAt, StepEvent, WorkflowEvent};
+use crate::views::{LetterStatus, Problem, ProblemAt, StepEvent, WorkflowEvent};
 
 /// What the description says beside its routes.
 #[derive(OpenApi)]
@@ -18,7 +18,7 @@ use crate::views::{Problem, ProblemAt, StepEvent, WorkflowEvent};
             answer also carries as `x-request-id`. Lists are pages: hand `nextCursor` back as `cursor`, \
             with the same filter. Money is in millionths of a US dollar, times are RFC 3339."
     ),
-    components(schemas(Problem, ProblemAt, StepEvent, WorkflowEvent)),
+    components(schemas(Problem, ProblemAt, StepEvent, WorkflowEvent, LetterStatus)),
     security(("bearer" = [])),
     modifiers(&Bearer),
     tags(

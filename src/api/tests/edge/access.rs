@@ -1,0 +1,227 @@
+//! Who gets in, and how far.
+
+use axum::body::Body;
+use axum::http::{StatusCode, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use galley_api::views::Role;
+use galley_api::{Keys, NewToken, TokenError, issue_token, openapi};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+use crate::api::{SECRET, app, ask, ask_of, request, token, workspace};
+
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+fn good_claims() -> Value {
+    json!({
+        "sub": "somebody", "workspace": workspace(), "roles": ["admin"],
+        "iss": "galley", "aud": "galley", "iat": now(), "nbf": now(), "exp": now() + 60,
+    })
+}
+
+fn sign(algorithm: Algorithm, claims: &Value, secret: &str) -> String {
+    jsonwebtoken::encode(&Header::new(algorithm), claims, &EncodingKey::from_secret(secret.as_bytes()))
+        .unwrap()
+}
+
+fn with(field: &str, value: Value) -> String {
+    let mut claims = good_claims();
+    claims[field] = value;
+    sign(Algorithm::HS256, &claims, SECRET)
+}
+
+fn without(field: &str) -> String {
+    let mut claims = good_claims();
+    claims.as_object_mut().unwrap().remove(field);
+    sign(Algorithm::HS256, &claims, SECRET)
+}
+
+/// A token that says it needs no signature.
+fn unsigned(signature: &str) -> String {
+    let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    format!("{}.{}.{signature}", part(json!({ "alg": "none", "typ": "JWT" })), part(good_claims()))
+}
+
+/// A good token with one character of its payload changed.
+fn tampered() -> String {
+    let good = token(&[Role::Auditor]);
+    let (head, rest) = good.split_once('.').unwrap();
+    let (_, signature) = rest.split_once('.').unwrap();
+    format!("{head}.{}.{signature}", URL_SAFE_NO_PAD.encode(good_claims().to_string()))
+}
+
+#[tokio::test]
+async fn only_a_good_token_gets_in_and_a_bad_one_hears_nothing() {
+    let bearer = |token: &str| format!("Bearer {token}");
+    let bad = [
+        ("none", None),
+        ("empty", Some(String::new())),
+        ("another scheme", Some(format!("Basic {}", token(&[Role::Admin])))),
+        ("garbage", Some(bearer("garbage"))),
+        ("three parts of garbage", Some(bearer("a.b.c"))),
+        ("another secret", Some(bearer(&sign(Algorithm::HS256, &good_claims(), &"x".repeat(32))))),
+        ("HS384", Some(bearer(&sign(Algorithm::HS384, &good_claims(), SECRET)))),
+        ("HS512", Some(bearer(&sign(Algorithm::HS512, &good_claims(), SECRET)))),
+        ("alg none", Some(bearer(&unsigned("")))),
+        ("alg none, some signature", Some(bearer(&unsigned("c2ln")))),
+        ("tampered", Some(bearer(&tampered()))),
+        ("expired", Some(bearer(&with("exp", json!(now() - 31))))),
+        ("not yet", Some(bearer(&with("nbf", json!(now() + 120))))),
+        ("another audience", Some(bearer(&with("aud", json!("other"))))),
+        ("another issuer", Some(bearer(&with("iss", json!("other"))))),
+        ("no workspace id", Some(bearer(&with("workspace", json!("all"))))),
+        ("empty subject", Some(bearer(&with("sub", json!(""))))),
+        ("subject with a line break", Some(bearer(&with("sub", json!("a\nb"))))),
+        ("no exp", Some(bearer(&without("exp")))),
+        ("no nbf", Some(bearer(&without("nbf")))),
+        ("no iss", Some(bearer(&without("iss")))),
+        ("no aud", Some(bearer(&without("aud")))),
+        ("no sub", Some(bearer(&without("sub")))),
+        ("no workspace", Some(bearer(&without("workspace")))),
+        ("no roles", Some(bearer(&without("roles")))),
+    ];
+    let app = app();
+    let mut heard = Vec::new();
+    for (name, header) in bad {
+        let mut request = request("GET", "/v1/tasks?limit=0");
+        if let Some(header) = header {
+            request = request.header(header::AUTHORIZATION, header);
+        }
+        let answer = ask_of(&app, request.body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{name}");
+        assert_eq!(answer.headers[header::WWW_AUTHENTICATE], "Bearer", "{name}");
+        heard.push(answer.problem().detail);
+    }
+    heard.dedup();
+    assert_eq!(heard.len(), 1, "a 401 tells bad tokens apart: {heard:?}");
+}
+
+#[tokio::test]
+async fn clocks_may_differ_by_half_a_minute() {
+    for token in [with("exp", json!(now() - 10)), with("nbf", json!(now() + 10))] {
+        // The limit is refused: the request came through to the handler.
+        let request =
+            request("GET", "/v1/tasks?limit=0").header(header::AUTHORIZATION, format!("bearer {token}"));
+        let answer = ask(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    }
+}
+
+/// Every route of the description asks for a token, except three, and lets
+/// nobody in who has no role.
+#[tokio::test]
+async fn every_route_is_closed() {
+    let api = serde_json::to_value(openapi()).unwrap();
+    let nobody = with("roles", json!(["captain"]));
+    let app = app();
+    let mut closed = 0;
+    for (path, item) in api["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            if ["/health", "/ready"].contains(&path.as_str()) {
+                continue;
+            }
+            closed += 1;
+            let path = path.replace(['{', '}'], "x");
+            let request = |token: Option<&str>| {
+                let mut request = request(&method.to_uppercase(), &path);
+                if let Some(token) = token {
+                    request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+                }
+                request.body(Body::empty()).unwrap()
+            };
+            assert_eq!(ask_of(&app, request(None)).await.status, StatusCode::UNAUTHORIZED, "{method} {path}");
+            let answer = ask_of(&app, request(Some(&nobody))).await;
+            assert_eq!(answer.status, StatusCode::FORBIDDEN, "{method} {path}");
+            assert_eq!(answer.problem().kind, "urn:galley:problem:forbidden");
+        }
+    }
+    assert!(closed > 20, "{closed} routes");
+}
+
+/// Which roles come past the permission check: each request is wrong in a way
+/// that its handler finds without a store, and only its handler.
+#[tokio::test]
+async fn each_route_takes_the_roles_of_the_table() {
+    use Role::{Admin, Approver, Auditor, Operator, Producer};
+    let everybody: &[Role] = &Role::ALL;
+    let routes: &[(&str, &str, &[Role])] = &[
+        ("GET", "/v1/workflows?limit=0", everybody),
+        ("GET", "/v1/workflows/x", everybody),
+        ("GET", "/v1/workflows/x/events", everybody),
+        ("GET", "/v1/tasks?limit=0", everybody),
+        ("GET", "/v1/tasks/x", everybody),
+        ("GET", "/v1/dead-letters?limit=0", everybody),
+        ("GET", "/v1/dead-letters/x", everybody),
+        ("GET", "/v1/why/X", everybody),
+        ("POST", "/v1/workflows", &[Producer, Operator, Admin]),
+        ("POST", "/v1/workflows/x/cancel", &[Producer, Operator, Admin]),
+        ("POST", "/v1/templates", &[Producer, Operator, Admin]),
+        ("POST", "/v1/queues/X/pause", &[Operator, Admin]),
+        ("POST", "/v1/queues/X/resume", &[Operator, Admin]),
+        ("POST", "/v1/queues/X/limit", &[Operator, Admin]),
+        ("POST", "/v1/dead-letters/x/retry", &[Operator, Admin]),
+        ("POST", "/v1/dead-letters/x/discard", &[Operator, Admin]),
+        ("POST", "/v1/dead-letters/retry", &[Operator, Admin]),
+        ("POST", "/v1/dead-letters/discard", &[Operator, Admin]),
+        ("POST", "/v1/workspaces", &[Admin]),
+        ("POST", "/v1/tokens", &[Admin]),
+        ("GET", "/v1/audit?limit=0", &[Auditor, Admin]),
+    ];
+    let app = app();
+    for (method, path, allowed) in routes {
+        for role in [Producer, Approver, Operator, Auditor, Admin] {
+            let request = request(method, path)
+                .header(header::AUTHORIZATION, format!("Bearer {}", token(&[role])))
+                .header(header::CONTENT_TYPE, "application/json")
+                .body(if *method == "POST" { Body::from("{}") } else { Body::empty() });
+            let status = ask_of(&app, request.unwrap()).await.status;
+            if allowed.contains(&role) {
+                let wrong = [StatusCode::BAD_REQUEST, StatusCode::UNPROCESSABLE_ENTITY];
+                assert!(wrong.contains(&status), "{role} {method} {path}: {status}");
+            } else {
+                assert_eq!(status, StatusCode::FORBIDDEN, "{role} {method} {path}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_bad_wish_makes_no_token() {
+    let secret = SecretString::from(SECRET);
+    let good = NewToken {
+        workspace: workspace(),
+        subject: "a".into(),
+        roles: vec![Role::Producer],
+        ttl: Duration::from_secs(1),
+    };
+    assert!(issue_token(&secret, &good).is_ok());
+    let refused = |new: NewToken| match issue_token(&secret, &new) {
+        Err(TokenError::Invalid { at, .. }) => at,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(NewToken { subject: String::new(), ..good.clone() }), "subject");
+    assert_eq!(refused(NewToken { roles: vec![], ..good.clone() }), "roles");
+    assert_eq!(refused(NewToken { ttl: Duration::from_millis(999), ..good.clone() }), "ttlSeconds");
+    assert_eq!(refused(NewToken { ttl: Duration::MAX, ..good }), "ttlSeconds");
+    let weak = Keys::new(&SecretString::from("x".repeat(31)));
+    assert_eq!(weak.err(), Some(TokenError::WeakSecret));
+}
+
+#[test]
+fn keys_and_tokens_do_not_print() {
+    let keys = Keys::new(&SecretString::from(SECRET)).unwrap();
+    assert!(!format!("{keys:?}").contains("secret"));
+    let new = NewToken {
+        workspace: workspace(),
+        subject: "a".into(),
+        roles: vec![Role::Producer],
+        ttl: Duration::from_secs(60),
+    };
+    let issued = keys.issue(&new).unwrap();
+    assert!(!format!("{issued:?}").contains(&issued.token));
+}

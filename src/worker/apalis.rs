@@ -6,13 +6,13 @@
 //! the outcome from the handler's own result and hands it to the committer.
 //!
 //! Rules learnt by running it: never an `Err` from `poll_next` (it is fatal and
-//! drops everything in flight), `None` only to stop, no I/O in here, no waiting
-//! for the committer in `poll_close`.
+//! drops everything in flight), `None` only together with a stop, no I/O in
+//! here, no waiting for the committer in `poll_close`.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use apalis_core::backend::finalize::Ephemeral;
 use apalis_core::backend::{Backend, BackendConfig};
@@ -71,9 +71,15 @@ impl Backend for Source {
     fn poll_next(
         &mut self,
         context: &mut Context<'_>,
-        _: &WorkerContext,
+        worker: &WorkerContext,
     ) -> Poll<Option<Result<Task<Attempt>, Infallible>>> {
-        self.attempts.poll_recv(context).map(|attempt| attempt.map(|attempt| Ok(Task::new(attempt))))
+        let attempt = ready!(self.attempts.poll_recv(context));
+        if attempt.is_none() {
+            // The end of its source alone parks apalis' worker for ever: it
+            // leaves only when it was stopped, too. Running already, it can be.
+            let _ = worker.stop();
+        }
+        Poll::Ready(attempt.map(|attempt| Ok(Task::new(attempt))))
     }
 
     fn poll_close(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {

@@ -1,0 +1,419 @@
+//! One test's world: a database, a queue prefix, an engine, workers, duties;
+//! and the end of it, which accuses whoever left something behind.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use galley_core::ids::{AgentType, WorkflowKey, WorkspaceId};
+use galley_core::run::WorkflowState;
+use galley_engine::queue::{RedisConfig, RedisQueue};
+use galley_engine::store::{SessionOpen, Store};
+use galley_engine::{
+    Claimed, Engine, EngineConfig, EngineError, Session, Submit, SubmitContext, WorkflowHistory, rebuild,
+    run_duties,
+};
+use galley_worker::{Stop, WorkerError, WorkerOptions};
+use serde_json::{Value, json};
+use sqlx::postgres::{PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Row};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::agents::Agents;
+use super::servers::{Servers, unique_name};
+
+/// How long a condition may take to come true before the test fails. Far
+/// longer than anything takes: only a hang reaches it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Connections of one engine.
+const CONNECTIONS: u32 = 6;
+
+/// What differs from the usual bed.
+#[derive(Clone, Default)]
+pub(crate) struct Setup {
+    /// Another Postgres than the shared one: a database URL with a schema.
+    pub(crate) database_url: Option<String>,
+    /// Another Redis than the shared one.
+    pub(crate) redis_url: Option<String>,
+    /// Sessions die after a second without renewal.
+    pub(crate) nervous: bool,
+}
+
+/// One test's world.
+pub(crate) struct Bed {
+    pub(crate) engine: Engine,
+    pub(crate) workspace: WorkspaceId,
+    pub(crate) database_url: String,
+    pub(crate) redis_url: String,
+    pub(crate) prefix: String,
+    setup: Setup,
+    /// For assertions: never the engine's own pool.
+    sql: PgPool,
+    /// The shared servers and this test's database on them.
+    shared: Option<(Arc<Servers>, String)>,
+    workers: Vec<Worker>,
+    duties: Option<(CancellationToken, JoinHandle<()>)>,
+    keys: AtomicU32,
+    ended: bool,
+}
+
+/// A worker inside the test's process.
+pub(crate) struct Worker {
+    pub(crate) stop: Stop,
+    task: JoinHandle<Result<(), WorkerError>>,
+}
+
+/// Polls until the condition holds.
+pub(crate) async fn until<F, Fut>(what: &str, mut holds: F)
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = bool>,
+{
+    let begun = Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn config(setup: &Setup) -> EngineConfig {
+    let session_ttl = Duration::from_millis(if setup.nervous { 1_000 } else { 20_000 });
+    EngineConfig {
+        session_ttl,
+        renew_every: Duration::from_millis(200),
+        claim_deadline: Duration::from_millis(300),
+        ..EngineConfig::default()
+    }
+}
+
+impl Bed {
+    /// The usual world on the shared servers.
+    pub(crate) async fn new() -> Self {
+        Self::with(Setup::default()).await
+    }
+
+    /// Another world.
+    pub(crate) async fn with(setup: Setup) -> Self {
+        let shared = match (&setup.database_url, &setup.redis_url) {
+            (Some(_), Some(_)) => None,
+            (database_url, _) => {
+                let servers = Servers::shared().await;
+                let database = match database_url {
+                    Some(_) => String::new(),
+                    None => servers.create_database().await,
+                };
+                Some((servers, database))
+            }
+        };
+        let servers = shared.as_ref();
+        let database_url = setup.database_url.clone();
+        let database_url = database_url
+            .or_else(|| servers.map(|(servers, database)| servers.url_of(database)))
+            .unwrap();
+        let redis_url = setup.redis_url.clone();
+        let redis_url = redis_url.or_else(|| servers.map(|(s, _)| s.redis_url().to_owned())).unwrap();
+        let prefix = unique_name();
+        let engine = engine(&database_url, &redis_url, &prefix, CONNECTIONS, config(&setup));
+        let sql = PgPoolOptions::new().max_connections(2).connect_lazy(&database_url).unwrap();
+        let workspace = engine.create_workspace("acme", 1, "test").await.unwrap().id;
+        Self {
+            engine,
+            workspace,
+            database_url,
+            redis_url,
+            prefix,
+            setup,
+            sql,
+            shared,
+            workers: Vec::new(),
+            duties: None,
+            keys: AtomicU32::new(0),
+            ended: false,
+        }
+    }
+
+    /// What another process would have: its own pool, its own memory.
+    pub(crate) fn another_engine(&self) -> Engine {
+        self.engine_on(&self.database_url, CONNECTIONS)
+    }
+
+    /// An engine that reaches this bed's database some other way.
+    pub(crate) fn engine_on(&self, database_url: &str, connections: u32) -> Engine {
+        engine(database_url, &self.redis_url, &self.prefix, connections, config(&self.setup))
+    }
+
+    /// Registers agents without a worker that serves them, and builds their
+    /// queues.
+    pub(crate) async fn register(&self, agents: &Agents) {
+        self.engine.store().register_agents(&agents.specs()).await.unwrap();
+        rebuild(&self.engine).await.unwrap();
+    }
+
+    /// Starts the scheduler's duties.
+    pub(crate) fn start_duties(&mut self) {
+        let stop = CancellationToken::new();
+        let (engine, token) = (self.another_engine(), stop.clone());
+        let task = tokio::spawn(async move { run_duties(&engine, &token).await });
+        self.duties = Some((stop, task));
+    }
+
+    /// Starts a worker that the end of the bed drains.
+    pub(crate) async fn start_worker(&mut self, agents: &Agents, concurrency: usize) {
+        let worker = self.spawn_worker(agents, concurrency).await;
+        self.workers.push(worker);
+    }
+
+    /// Starts a worker with an engine of its own, as in a process of its own;
+    /// returns when it has registered its agents.
+    pub(crate) async fn spawn_worker(&self, agents: &Agents, concurrency: usize) -> Worker {
+        self.spawn_worker_on(self.another_engine(), agents, concurrency).await
+    }
+
+    pub(crate) async fn spawn_worker_on(
+        &self,
+        engine: Engine,
+        agents: &Agents,
+        concurrency: usize,
+    ) -> Worker {
+        let stop = Stop::default();
+        let options = WorkerOptions {
+            name: unique_name(),
+            host: "test".into(),
+            agents: Vec::new(),
+            concurrency,
+            on_recorded: None,
+        };
+        let name = options.name.clone();
+        let task = tokio::spawn(galley_worker::run(engine, agents.registry(), options, stop.clone()));
+        until("the worker has a session", || async {
+            let sessions = self.engine.store().unswept_sessions().await.unwrap();
+            sessions.iter().any(|session| session.opened.worker == name)
+        })
+        .await;
+        Worker { stop, task }
+    }
+
+    /// Everything a plain run needs: one worker with all agents, and duties.
+    pub(crate) async fn serve(&mut self, agents: &Agents) {
+        self.start_duties();
+        self.start_worker(agents, 16).await;
+    }
+
+    /// A submit's context with a new idempotency key.
+    pub(crate) fn context(&self) -> SubmitContext {
+        let number = self.keys.fetch_add(1, Ordering::Relaxed);
+        self.context_with(self.workspace, &format!("key-{number}"))
+    }
+
+    pub(crate) fn context_with(&self, workspace: WorkspaceId, key: &str) -> SubmitContext {
+        SubmitContext {
+            workspace,
+            actor: "producer".into(),
+            idempotency_key: key.into(),
+            traceparent: None,
+        }
+    }
+
+    /// Submits a definition given as its list of steps.
+    pub(crate) async fn submit(&self, steps: Value, input: Value) -> WorkflowKey {
+        self.submit_in(self.workspace, steps, input).await
+    }
+
+    pub(crate) async fn submit_in(
+        &self,
+        workspace: WorkspaceId,
+        steps: Value,
+        input: Value,
+    ) -> WorkflowKey {
+        let mut context = self.context();
+        context.workspace = workspace;
+        let submitted = self.engine.submit(&context, &request(steps, input)).await.unwrap();
+        WorkflowKey { workspace, workflow: submitted.workflow }
+    }
+
+    /// Submits many one-step workflows at once.
+    pub(crate) async fn submit_many(
+        &self,
+        workspace: WorkspaceId,
+        agent: &str,
+        count: usize,
+    ) -> Vec<WorkflowKey> {
+        use futures::StreamExt;
+        let submit = request(json!([{ "name": "only", "agent": agent }]), Value::Null);
+        let ready = self.engine.ready(workspace, &submit).await.unwrap();
+        let placed = futures::stream::iter(0..count).map(|_| async {
+            let mut context = self.context();
+            context.workspace = workspace;
+            let submitted = self.engine.submit_ready(&context, &submit, &ready).await.unwrap();
+            WorkflowKey { workspace, workflow: submitted.workflow }
+        });
+        placed.buffer_unordered(512).collect().await
+    }
+
+    /// Waits until the workflow is over, and asserts how.
+    pub(crate) async fn finish(&self, key: WorkflowKey, state: WorkflowState) -> WorkflowHistory {
+        let begun = Instant::now();
+        loop {
+            let view = self.engine.workflow(key).await.unwrap();
+            if view.state == state {
+                return self.engine.history(key).await.unwrap();
+            }
+            if view.state.is_final() || begun.elapsed() > PATIENCE {
+                let why = self.engine.why(key, None).await.unwrap().sentence;
+                panic!("workflow is {:?}, not {state:?}: {why}", view.state);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until no workflow is live.
+    pub(crate) async fn finish_all(&self) {
+        until("every workflow is over", || async {
+            // A server that was crashed on purpose does not answer.
+            self.engine.store().count_live_runs().await.is_ok_and(|live| live == 0)
+        })
+        .await;
+    }
+
+    /// Opens a session as a worker would.
+    pub(crate) async fn session(&self) -> Session {
+        let open = SessionOpen {
+            worker: "by hand".into(),
+            host: "test".into(),
+            pid: 0,
+            release: "test".into(),
+            agents: vec!["echo".into()],
+            concurrency: 1,
+        };
+        self.engine.open_session(open).await.unwrap()
+    }
+
+    /// Pops and claims by hand, until there is something.
+    pub(crate) async fn claim_one(&self, session: &Session, agent: &str) -> Claimed {
+        let agent = AgentType::new(agent).unwrap();
+        let begun = Instant::now();
+        loop {
+            rebuild(&self.engine).await.unwrap();
+            let popped = self.engine.pop(&agent, 1).await.unwrap();
+            let tickets = popped.tickets.into_iter().map(|ticket| (agent.clone(), ticket)).collect();
+            if let Some(claimed) = self.engine.claim(session, tickets).await.unwrap().pop() {
+                return claimed;
+            }
+            assert!(begun.elapsed() < PATIENCE, "nothing to claim for {agent}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// One number from a query.
+    pub(crate) async fn count(&self, query: &str) -> i64 {
+        let row = sqlx::query(AssertSqlSafe(query.to_owned())).fetch_one(&self.sql).await;
+        row.unwrap().try_get(0).unwrap()
+    }
+
+    /// Runs statements.
+    pub(crate) async fn execute(&self, statements: &str) {
+        sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&self.sql).await.unwrap();
+    }
+
+    /// The audit's actions, oldest first.
+    pub(crate) async fn audited(&self) -> Vec<String> {
+        let rows = sqlx::query("SELECT action FROM audit ORDER BY id").fetch_all(&self.sql).await.unwrap();
+        rows.iter().map(|row| row.try_get(0).unwrap()).collect()
+    }
+
+    /// Connections of the engine that sit inside a transaction.
+    pub(crate) async fn idle_in_transaction(&self) -> i64 {
+        self.count(
+            "SELECT count(*) FROM pg_stat_activity
+              WHERE datname = current_database() AND state LIKE 'idle in transaction%'",
+        )
+        .await
+    }
+
+    /// The end: drains workers, stops duties, and accuses.
+    pub(crate) async fn end(mut self) {
+        self.ended = true;
+        for worker in self.workers.drain(..) {
+            worker.drain().await;
+        }
+        if let Some((stop, task)) = self.duties.take() {
+            stop.cancel();
+            let ended = tokio::time::timeout(PATIENCE, task).await;
+            ended.expect("the duties did not stop").expect("a duty panicked");
+        }
+        let running = self.count("SELECT coalesce(sum(running), 0)::int8 FROM runs").await;
+        assert_eq!(running, 0, "steps are still marked running");
+        let broken = self
+            .count(
+                "SELECT count(*) FROM finished_runs f JOIN runs r USING (workspace_id, id)",
+            )
+            .await;
+        assert_eq!(broken, 0, "workflows are live and finished at once");
+        let orphans = self
+            .count(
+                "SELECT count(*) FROM timers t LEFT JOIN runs r
+                     ON r.workspace_id = t.workspace_id AND r.id = t.workflow_id WHERE r.id IS NULL",
+            )
+            .await;
+        assert_eq!(orphans, 0, "timers of workflows that are over");
+        until("nothing is idle in a transaction", || async { self.idle_in_transaction().await == 0 }).await;
+        self.engine.store().close().await;
+        self.sql.close().await;
+        if let Some((servers, database)) = self.shared.take()
+            && !database.is_empty()
+        {
+            servers.drop_database(&database).await;
+        }
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        if !self.ended && !std::thread::panicking() {
+            panic!("a test must end its bed: `bed.end().await`");
+        }
+    }
+}
+
+impl Worker {
+    /// Stops it softly and waits; it must end well.
+    pub(crate) async fn drain(self) {
+        self.stop.soft.cancel();
+        self.ended().await;
+    }
+
+    /// Waits until it ended well.
+    pub(crate) async fn ended(self) {
+        let ended = tokio::time::timeout(PATIENCE, self.task).await;
+        ended.expect("a worker did not stop").expect("a worker panicked").expect("a worker failed");
+    }
+}
+
+/// A submit of a definition given as its list of steps.
+pub(crate) fn request(steps: Value, input: Value) -> Submit {
+    let definition = json!({ "name": "test", "steps": steps });
+    serde_json::from_value(json!({ "definition": definition, "input": input })).unwrap()
+}
+
+fn engine(
+    database_url: &str,
+    redis_url: &str,
+    prefix: &str,
+    connections: u32,
+    config: EngineConfig,
+) -> Engine {
+    let store = Store::connect(database_url, connections).unwrap();
+    let redis = RedisConfig::new(redis_url).with_prefix(prefix);
+    let queue = RedisQueue::new(redis).unwrap();
+    Engine::new(store, Arc::new(queue), config)
+}
+
+/// The problems of a refused request, as `place: problem` lines.
+pub(crate) fn problems(error: &EngineError) -> Vec<String> {
+    match error {
+        EngineError::Invalid(problems) => problems.iter().map(ToString::to_string).collect(),
+        other => panic!("not refused as invalid: {other}"),
+    }
+}

@@ -1,0 +1,13 @@
+//! What the tests stand on. Never a place for assertions about Galley itself:
+//! those are in the tests, where a reader looks for them.
+
+mod agents;
+mod bed;
+mod process;
+mod proxy;
+mod servers;
+
+pub(crate) use agents::{Agents, Latch, answer, retry};
+pub(crate) use bed::{Bed, Setup, Worker, problems, request, until};
+pub(crate) use process::WorkerProcess;
+pub(crate) use proxy::Proxy;

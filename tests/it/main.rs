@@ -1,0 +1,24 @@
+//! Galley's promises, tested from the outside of the engine: real Postgres,
+//! real Redis, a database per test, and the faults that the protocol names.
+//!
+//! Every test waits on a signal or polls a condition, never on a fixed time,
+//! and ends with [`harness::Bed::end`], which accuses whoever left something
+//! behind. Without `bin/test` the servers are started here.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod accept;
+mod architecture;
+mod cancel;
+mod drain;
+mod graphs;
+mod hang_up;
+mod harness;
+mod lost_workers;
+mod outages;
+mod queues;
+mod retries;
+mod unknown_commit;
+mod unstorable;
+mod upgrade;
+mod why;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,7 +31,7 @@ pub struct StepContext {
     /// run twice.
     pub effect_key: String,
     /// `{ brief, params, results, item? }`, see `galley_core::input`.
-    pub input: Value,
+    pub input: Arc<Value>,
     /// Fires when nobody waits for the outcome any more. Stop soon; whatever
     /// is returned after that is dropped.
     pub cancelled: CancellationToken,

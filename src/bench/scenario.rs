@@ -20,6 +20,9 @@ use crate::report::BenchReport;
 /// Submits in flight at once: what a busy API would have.
 const CLIENTS: usize = 512;
 
+/// Workflows that run before anything is measured.
+const WARM: usize = 20;
+
 /// Runs one scenario.
 ///
 /// # Errors
@@ -39,23 +42,23 @@ async fn measure(args: &BenchArgs, fleet: &mut Fleet) -> anyhow::Result<BenchRep
         Scenario::Chain { workflows, steps } => {
             report.put("scenario", "chain");
             let definition = chain(NOOP, steps)?;
-            throughput(args, fleet, &mut report, definition, workflows).await?;
+            throughput(args, fleet, &mut report, definition, workflows, None).await?;
         }
         Scenario::Drain { workflows } => {
             report.put("scenario", "drain");
             let definition = chain(NOOP, 1)?;
-            throughput(args, fleet, &mut report, definition, workflows).await?;
+            throughput(args, fleet, &mut report, definition, workflows, None).await?;
         }
         Scenario::Wide { workflows, width } => {
             report.put("scenario", "wide");
             let definition = wide(width)?;
-            throughput(args, fleet, &mut report, definition, workflows).await?;
+            throughput(args, fleet, &mut report, definition, workflows, None).await?;
         }
         Scenario::Backlog { queued, workflows, steps } => {
             report.put("scenario", "backlog");
-            backlog(args, fleet, &mut report, queued).await?;
+            let waiting = backlog(args, fleet, &mut report, queued).await?;
             let definition = chain(NOOP, steps)?;
-            throughput(args, fleet, &mut report, definition, workflows).await?;
+            throughput(args, fleet, &mut report, definition, workflows, Some(waiting)).await?;
         }
         Scenario::Latency { samples } => {
             report.put("scenario", "latency");
@@ -144,19 +147,20 @@ async fn throughput(
     report: &mut BenchReport,
     definition: Definition,
     workflows: usize,
+    waiting: Option<i64>,
 ) -> anyhow::Result<()> {
     let steps = definition.steps.len();
     let order = Order::of(fleet, definition, args.payload).await?;
     fleet.start_workers().await?;
     // Everything warm: connections, plans, prepared statements.
-    let warm = order.place_many(fleet, 20, "warm").await?;
-    wait_for_all(args, fleet, &warm).await?;
+    order.place_many(fleet, WARM, "warm").await?;
+    wait_for_all(args, fleet, waiting).await?;
 
     let cpu = fleet.cpu_seconds();
     let begun = Instant::now();
     let placed = order.place_many(fleet, workflows, "run").await?;
     let enqueued = begun.elapsed().as_secs_f64();
-    let trouble = wait_for_all(args, fleet, &placed).await?;
+    let trouble = wait_for_all(args, fleet, waiting).await?;
     let took = begun.elapsed().as_secs_f64();
     let cpu = fleet.cpu_seconds() - cpu;
 
@@ -193,9 +197,9 @@ async fn count_what_ran(
             reexecuted += u64::from(runs.saturating_sub(1));
         }
     }
-    // A step that ran and whose workflow is not over with a result for each
-    // step is lost, too.
-    lost += fleet.engine.store().count_missing_results(fleet.workspace).await?.unsigned_abs();
+    // A step that ran but has no result is lost, too.
+    let results = fleet.engine.store().count_results(fleet.workspace).await?.unsigned_abs();
+    lost += ((placed.len() + WARM) * steps) as u64 - results.min(((placed.len() + WARM) * steps) as u64);
     report.put("lost", lost);
     report.put("duplicated", duplicated);
     report.put("reexecuted", reexecuted);
@@ -210,9 +214,11 @@ struct Trouble {
     flushes: usize,
 }
 
-async fn wait_for_all(args: &BenchArgs, fleet: &mut Fleet, placed: &[WorkflowId]) -> anyhow::Result<Trouble> {
+/// Waits until no workflow is live but those of the definition that nobody
+/// serves.
+async fn wait_for_all(args: &BenchArgs, fleet: &mut Fleet, waiting: Option<i64>) -> anyhow::Result<Trouble> {
     let mut trouble = Trouble::default();
-    let mut look = tokio::time::interval(Duration::from_millis(10));
+    let mut look = tokio::time::interval(Duration::from_millis(20));
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let never = Duration::from_secs(365 * 24 * 3_600);
     let mut kill = tokio::time::interval(args.kill_every.unwrap_or(never));
@@ -220,29 +226,14 @@ async fn wait_for_all(args: &BenchArgs, fleet: &mut Fleet, placed: &[WorkflowId]
     kill.reset();
     flush.reset();
     let begun = Instant::now();
-    // The last ones are the likeliest to be open: look there first.
-    let mut open: Vec<WorkflowKey> = placed
-        .iter()
-        .map(|workflow| WorkflowKey { workspace: fleet.workspace, workflow: *workflow })
-        .collect();
-    while !open.is_empty() {
+    loop {
         if begun.elapsed() > args.give_up_after {
-            bail!(
-                "{} of {} workflows are not finished after {:?}",
-                open.len(),
-                placed.len(),
-                args.give_up_after
-            );
+            bail!("not all workflows are finished after {:?}", args.give_up_after);
         }
         tokio::select! {
             _ = look.tick() => {
-                let last = open.split_off(open.len().saturating_sub(500));
-                let live = fleet.engine.store().load_runs(&last).await;
-                let live: Vec<WorkflowKey> = live.context("cannot look at the runs")?.into_iter().map(|run| run.key).collect();
-                let progress = live.len() < last.len();
-                open.extend(live);
-                if progress {
-                    look.reset_immediately();
+                if !fleet.engine.store().any_live_run(waiting).await.context("cannot look at the runs")? {
+                    return Ok(trouble);
                 }
             }
             _ = kill.tick() => {
@@ -255,7 +246,6 @@ async fn wait_for_all(args: &BenchArgs, fleet: &mut Fleet, placed: &[WorkflowId]
             }
         }
     }
-    Ok(trouble)
 }
 
 async fn backlog(
@@ -263,7 +253,7 @@ async fn backlog(
     fleet: &mut Fleet,
     report: &mut BenchReport,
     queued: usize,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<i64> {
     let order = Order::of(fleet, chain(IDLE, 1)?, args.payload).await?;
     let before = galley_engine::queue::used_memory(fleet.redis_url()).await?;
     let begun = Instant::now();
@@ -275,7 +265,7 @@ async fn backlog(
         "redis_bytes_per_queued_step",
         (after.saturating_sub(before)) as f64 / queued.max(1) as f64,
     );
-    Ok(())
+    Ok(order.ready.definition_id())
 }
 
 async fn latency(
@@ -286,8 +276,8 @@ async fn latency(
 ) -> anyhow::Result<()> {
     let order = Order::of(fleet, chain(NOOP, 5)?, args.payload).await?;
     fleet.start_workers().await?;
-    let warm = order.place_many(fleet, 20, "warm").await?;
-    wait_for_all(args, fleet, &warm).await?;
+    order.place_many(fleet, WARM, "warm").await?;
+    wait_for_all(args, fleet, None).await?;
     let mut times = Vec::with_capacity(samples);
     for sample in 0..samples {
         let workflow = order.place(fleet, format!("sample-{sample}")).await?;

@@ -12,6 +12,17 @@ pub fn of_json<T: Serialize>(value: &T) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
+/// SHA-256 of several texts, each with its length, so that none can be shifted
+/// into its neighbour.
+pub fn of_parts(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
 /// The key a step hands to whatever it changes outside: the same for every
 /// attempt, so that the outside can recognise a repetition.
 pub fn effect_key(key: WorkflowKey, step_name: &str, target: &str) -> String {

@@ -75,6 +75,15 @@ pub struct Ready {
     pub(crate) plan: Arc<Plan>,
     pub(crate) definition: i64,
     pub(crate) template: Option<String>,
+    /// Hash of what was asked to run: the template's name or the definition.
+    pub(crate) request: [u8; 32],
+}
+
+impl Ready {
+    /// The stored definition's number.
+    pub fn definition_id(&self) -> i64 {
+        self.definition
+    }
 }
 
 /// Where a waiting submit hears of its transaction; the error is shared.
@@ -108,6 +117,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::submit`].
     pub async fn ready(&self, workspace: WorkspaceId, submit: &Submit) -> Result<Ready, EngineError> {
+        let request = hash::of_json(&(&submit.template, &submit.definition));
         let (definition, template) = match (&submit.template, &submit.definition) {
             (Some(name), None) => {
                 let (definition, version) = self.template_definition(workspace, name).await?;
@@ -135,7 +145,7 @@ impl Engine {
         }
         let cache_key = (workspace, hash::of_json(&(&definition, hex::encode(reading.specs_hash))));
         if let Some((plan, definition)) = self.caches().compiled.get(&cache_key) {
-            return Ok(Ready { plan, definition, template });
+            return Ok(Ready { plan, definition, template, request });
         }
         let plan =
             Plan::compile(definition, |agent| reading.agents.get(agent).map(|row| row.spec.retry.clone()))
@@ -147,7 +157,7 @@ impl Engine {
         let plan = Arc::new(plan);
         self.caches().remember_plan(definition, Arc::clone(&plan));
         self.caches().compiled.insert(cache_key, (Arc::clone(&plan), definition));
-        Ok(Ready { plan, definition, template })
+        Ok(Ready { plan, definition, template, request })
     }
 
     /// Accepts a workflow whose definition is ready and whose input was checked.
@@ -172,8 +182,8 @@ impl Engine {
             template: ready.template.clone(),
             priority,
             idempotency_key: context.idempotency_key.clone(),
-            request_hash: hash::of_json(submit),
-            input: input.clone(),
+            request_hash: hash::of_parts(&[&ready.request, input.as_bytes(), &[priority]]),
+            input,
             traceparent: context.traceparent.clone(),
             actor: context.actor.clone(),
             version,

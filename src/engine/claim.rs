@@ -43,7 +43,7 @@ pub struct Claimed {
     /// The same for every attempt of this step.
     pub effect_key: String,
     /// The step's input.
-    pub input: Value,
+    pub input: Arc<Value>,
     /// The trace the workflow was submitted with.
     pub traceparent: Option<Arc<str>>,
 }
@@ -284,7 +284,7 @@ fn describe(
         timeout: Duration::from_millis(plan.steps[usize::from(step.plan)].retry.timeout_ms),
         effect_key: effect_key(ticket.key(), &step_name, ""),
         step_name,
-        input: material.input,
+        input: Arc::new(material.input),
         traceparent: material.traceparent,
         ticket,
     }

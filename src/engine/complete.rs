@@ -98,7 +98,7 @@ impl Report {
                     attempt: self.attempt(),
                     duration_ms: self.duration_ms,
                     usage: output.usage.clone(),
-                    output: output.output.get().to_owned(),
+                    output: output.output.get().into(),
                 }),
             ),
             Outcome::Failed(error) => {
@@ -140,7 +140,7 @@ impl Engine {
         for (command, verdict) in commands.into_iter().zip(&applied.verdicts) {
             if let (Record::Result(result), Verdict::Done) = (command.record, verdict) {
                 let step = (result.attempt.key, result.attempt.step);
-                self.caches().outputs.insert(step, result.output.into());
+                self.caches().outputs.insert(step, result.output);
             }
         }
         let done: Vec<_> = reports.iter().map(|report| (report.agent.clone(), report.ticket)).collect();

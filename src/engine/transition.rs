@@ -286,7 +286,7 @@ impl Engine {
             if part.is_empty() {
                 continue;
             }
-            let (batch, written) = write_batch(commands, &part);
+            let (batch, written) = write_batch(commands, &mut part);
             match self.store().save(batch).await {
                 Ok(won) => {
                     for ((key, decision), known) in part.into_iter().zip(written) {
@@ -441,7 +441,7 @@ fn is_mine(run: &Run, event: &Event) -> bool {
 /// Turns decisions into rows; also the runs as they will be if they win.
 fn write_batch(
     commands: &[Command],
-    decisions: &[(WorkflowKey, Decision)],
+    decisions: &mut [(WorkflowKey, Decision)],
 ) -> (SaveBatch, Vec<Arc<KnownRun>>) {
     let mut batch = SaveBatch::default();
     let mut written = Vec::with_capacity(decisions.len());

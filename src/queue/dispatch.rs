@@ -175,7 +175,8 @@ pub trait DispatchQueue: Send + Sync {
     ) -> Result<(), QueueError>;
 
     /// Forgets `done`, which frees limits, and pushes `next`, in one round
-    /// trip. Returns how many of `next` were new.
+    /// trip. `next` goes before others of its priority: a workflow that began
+    /// goes on before another begins. Returns how many of `next` were new.
     async fn settle(
         &self,
         done: &[(AgentType, Ticket)],

@@ -69,6 +69,18 @@ impl MemoryQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn add(&self, tickets: &[(AgentType, Ticket)], began: bool) -> u64 {
+        let mut new = 0;
+        for (agent, of_agent) in wire::by_agent(tickets) {
+            let added = self.lock().agent(agent).push(of_agent, began);
+            if added > 0 {
+                self.wake(agent);
+            }
+            new += added;
+        }
+        new
+    }
+
     fn wake(&self, agent: &AgentType) {
         // Nobody listens: nobody needs to hear it.
         let _ = self.wakes.send(Wake::Work(agent.clone()));
@@ -78,15 +90,7 @@ impl MemoryQueue {
 #[async_trait]
 impl DispatchQueue for MemoryQueue {
     async fn push(&self, tickets: &[(AgentType, Ticket)]) -> Result<u64, QueueError> {
-        let mut new = 0;
-        for (agent, of_agent) in wire::by_agent(tickets) {
-            let added = self.lock().agent(agent).push(of_agent);
-            if added > 0 {
-                self.wake(agent);
-            }
-            new += added;
-        }
-        Ok(new)
+        Ok(self.add(tickets, false))
     }
 
     async fn pop(
@@ -122,7 +126,7 @@ impl DispatchQueue for MemoryQueue {
                 self.wake(agent);
             }
         }
-        self.push(next).await
+        Ok(self.add(next, true))
     }
 
     async fn give_back(&self, agent: &AgentType, tickets: &[Ticket]) -> Result<(), QueueError> {

@@ -295,7 +295,7 @@ fn millis(duration: Duration) -> u64 {
 impl DispatchQueue for RedisQueue {
     async fn push(&self, tickets: &[(AgentType, Ticket)]) -> Result<u64, QueueError> {
         let doing = "push tickets";
-        sum(doing, self.send(doing, &self.calls(Script::Push, tickets, None)).await?)
+        sum(doing, self.send(doing, &self.calls(Script::Push, tickets, Some(0))).await?)
     }
 
     async fn pop(
@@ -366,7 +366,7 @@ impl DispatchQueue for RedisQueue {
         let doing = "settle tickets";
         let mut calls = self.calls(Script::Done, done, None);
         let forgotten = calls.len();
-        calls.extend(self.calls(Script::Push, next, None));
+        calls.extend(self.calls(Script::Push, next, Some(1)));
         let answers = self.send(doing, &calls).await?;
         sum(doing, answers.into_iter().skip(forgotten).collect())
     }

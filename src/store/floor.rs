@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use sqlx::Row;
+
 use crate::error::StoreError;
 use crate::pool::Store;
 
@@ -51,27 +53,28 @@ impl Store {
         .await
     }
 
-    /// Finished workflows of a workspace that lack the result of a step: always
-    /// 0, counted from the rows.
+    /// Results of a workspace.
     ///
     /// # Errors
     /// Postgres is away.
-    pub async fn count_missing_results(
-        &self,
-        workspace: galley_core::ids::WorkspaceId,
-    ) -> Result<i64, StoreError> {
-        use sqlx::Row;
-        let row = sqlx::query(
-            "SELECT count(*) FROM finished_runs f
-               JOIN definitions d ON d.id = f.definition_id
-               LEFT JOIN (SELECT workflow_id, count(*) AS n FROM results WHERE workspace_id = $1 GROUP BY 1) r
-                      ON r.workflow_id = f.id
-              WHERE f.workspace_id = $1 AND f.state = 'succeeded'
-                AND coalesce(r.n, 0) <> json_array_length(d.body->'steps')",
-        )
-        .bind(workspace.0)
-        .fetch_one(self.pool())
-        .await?;
+    pub async fn count_results(&self, workspace: galley_core::ids::WorkspaceId) -> Result<i64, StoreError> {
+        let row = sqlx::query("SELECT count(*) FROM results WHERE workspace_id = $1")
+            .bind(workspace.0)
+            .fetch_one(self.pool())
+            .await?;
+        Ok(row.try_get(0)?)
+    }
+
+    /// Whether any workflow is live, but those of one definition.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn any_live_run(&self, except_definition: Option<i64>) -> Result<bool, StoreError> {
+        let row =
+            sqlx::query("SELECT EXISTS (SELECT 1 FROM runs WHERE $1::int8 IS NULL OR definition_id <> $1)")
+                .bind(except_definition)
+                .fetch_one(self.pool())
+                .await?;
         Ok(row.try_get(0)?)
     }
 }

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{PgConnection, Row};
+use sqlx::{Executor, PgConnection, Row};
 
 use crate::error::StoreError;
 
@@ -57,11 +57,12 @@ impl Store {
             // A cancelled `begin()` can hand a connection back inside an open
             // transaction (sqlx 0.8.6 and 0.9.0); what the next borrower
             // wrote would never be committed. Inside a transaction the two
-            // timestamps differ; such a connection is closed.
+            // timestamps differ; such a connection is closed. Asked with the
+            // simple protocol: in the extended one they always differ.
             .after_release(|connection, _| {
                 Box::pin(async move {
-                    let row = sqlx::query("SELECT transaction_timestamp() = statement_timestamp()")
-                        .fetch_one(connection)
+                    let row = connection
+                        .fetch_one(sqlx::raw_sql("SELECT transaction_timestamp() = statement_timestamp()"))
                         .await?;
                     let clean: bool = row.try_get(0)?;
                     if !clean {

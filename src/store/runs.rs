@@ -5,6 +5,7 @@
 //! rows (results, timers, dead letters) with them.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use galley_core::ids::{SessionId, StepIndex, WorkflowId, WorkflowKey, WorkspaceId};
 use galley_core::report::Usage;
@@ -70,7 +71,7 @@ pub struct ResultWrite {
     /// The bill.
     pub usage: Usage,
     /// The output as JSON text.
-    pub output: String,
+    pub output: Arc<str>,
 }
 
 /// An attempt that did not succeed.
@@ -414,7 +415,7 @@ async fn insert_results(connection: &mut PgConnection, rows: &[&ResultWrite]) ->
         .bind(rows.iter().map(|row| row.usage.cache_hit).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.usage.provider.as_deref()).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.usage.model.as_deref()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.output.as_str()).collect::<Vec<_>>());
+        .bind(rows.iter().map(|row| &*row.output).collect::<Vec<_>>());
     execute(connection, insert).await?;
     Ok(())
 }

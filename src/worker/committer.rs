@@ -22,7 +22,7 @@ pub(crate) async fn commit(
     while finished.recv_many(&mut batch, LARGEST_BATCH).await > 0 {
         let (reports, slots): (Vec<Report>, Vec<_>) =
             batch.drain(..).map(|finished| (finished.report, finished.slot)).unzip();
-        write(&engine, &reports, &session, on_recorded.as_ref()).await;
+        write(&engine, reports, &session, on_recorded.as_ref()).await;
         // Only now may others start: results cannot pile up.
         drop(slots);
     }
@@ -30,14 +30,13 @@ pub(crate) async fn commit(
 
 async fn write(
     engine: &Engine,
-    reports: &[Report],
+    mut reports: Vec<Report>,
     session: &watch::Receiver<Option<Session>>,
     on_recorded: Option<&OnRecorded>,
 ) {
     let mut backoff = Backoff::quick();
     loop {
-        let reports: Vec<Report> =
-            reports.iter().filter(|report| may_report(report, session)).cloned().collect();
+        reports.retain(|report| may_report(report, session));
         if reports.is_empty() {
             tracing::warn!("dropped results of a lost session");
             return;

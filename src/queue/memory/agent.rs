@@ -78,20 +78,26 @@ pub(super) struct AgentQueue {
 }
 
 impl AgentQueue {
-    pub(super) fn push(&mut self, tickets: Vec<&Ticket>) -> u64 {
+    /// `began`: steps of workflows that began go before others of their
+    /// priority.
+    pub(super) fn push(&mut self, tickets: Vec<&Ticket>, began: bool) -> u64 {
         self.settle_time();
         let mut new = 0;
         for (workspace, tickets) in wire::by_workspace(tickets) {
-            let mut waits = false;
-            for ticket in tickets {
-                if self.flight.contains_key(ticket) {
-                    continue;
-                }
-                waits = true;
-                self.back += 1;
-                new += u64::from(self.ready.entry(workspace).or_default().add(*ticket, self.back));
+            let fresh: Vec<&Ticket> =
+                tickets.into_iter().filter(|ticket| !self.flight.contains_key(ticket)).collect();
+            let amount = fresh.len() as i64;
+            let place = if began {
+                self.front -= amount;
+                self.front
+            } else {
+                self.back += amount;
+                self.back - amount
+            };
+            for (place, ticket) in (place + 1..).zip(&fresh) {
+                new += u64::from(self.ready.entry(workspace).or_default().add(**ticket, place));
             }
-            if waits {
+            if !fresh.is_empty() {
                 self.join(workspace);
             }
         }

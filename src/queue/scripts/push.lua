@@ -1,15 +1,24 @@
--- ARGV: groups. Answers how many tickets were new.
+-- ARGV: '1' for steps of workflows that began (they go before others of their
+-- priority), then groups. Answers how many tickets were new.
+local began = ARGV[1] == '1'
 local s = load()
 local new, waiting = 0, {}
-for _, group in ipairs(groups(1)) do
+for _, group in ipairs(groups(2)) do
   local held = s.flight > 0 and redis.call('ZMSCORE', FLIGHT, unpack(group.entries)) or {}
-  local args = {}
+  local fresh = {}
   for i, entry in ipairs(group.entries) do
-    if not held[i] then
-      s.seq = s.seq + 1
-      args[#args + 1] = band(entry) + s.seq
-      args[#args + 1] = entry
-    end
+    if not held[i] then fresh[#fresh + 1] = entry end
+  end
+  local place = s.seq
+  if began then
+    s.front = s.front - #fresh
+    place = s.front
+  else
+    s.seq = s.seq + #fresh
+  end
+  local args = {}
+  for i, entry in ipairs(fresh) do
+    args[2 * i - 1], args[2 * i] = band(entry) + place + i, entry
   end
   if #args > 0 then
     local many = #args > 2 * MANY

@@ -1,0 +1,279 @@
+//! `galley doctor`: is everything there that a deployment needs, and what to do
+//! about what is not.
+
+use clap::Args;
+use galley_api::views;
+use galley_engine::store::StoreError;
+use secrecy::ExposeSecret;
+
+use crate::cli::{Remote, Run, Settings};
+use crate::client;
+use crate::config::{Config, Flags};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::print::{self, style};
+use crate::{deployment, redis_facts};
+
+/// Check the deployment: servers, schema, API, token, workers
+///
+/// Checks what is configured here: PostgreSQL if DATABASE_URL is set, Redis if
+/// REDIS_URL is set, the API if its URL is known. Exit code 4 when a check
+/// fails; warnings alone exit 0.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    remote: Remote,
+}
+
+/// How a check went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+}
+
+/// One check.
+#[derive(Debug, serde::Serialize)]
+struct Check {
+    verdict: Verdict,
+    what: &'static str,
+    found: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    todo: Option<String>,
+}
+
+#[derive(Default)]
+struct Report {
+    checks: Vec<Check>,
+}
+
+impl Report {
+    fn ok(&mut self, what: &'static str, found: impl Into<String>) {
+        self.checks.push(Check { verdict: Verdict::Ok, what, found: found.into(), todo: None });
+    }
+
+    fn warn(&mut self, what: &'static str, found: impl Into<String>, todo: impl Into<String>) {
+        self.checks.push(Check {
+            verdict: Verdict::Warn,
+            what,
+            found: found.into(),
+            todo: Some(todo.into()),
+        });
+    }
+
+    fn fail(&mut self, what: &'static str, found: impl Into<String>, todo: impl Into<String>) {
+        self.checks.push(Check {
+            verdict: Verdict::Fail,
+            what,
+            found: found.into(),
+            todo: Some(todo.into()),
+        });
+    }
+}
+
+impl Run for Doctor {
+    fn flags(&self) -> Flags {
+        self.remote.flags()
+    }
+
+    async fn run(self, settings: Settings) -> Result<(), Failure> {
+        let config = &settings.config;
+        let mut report = Report::default();
+        postgres(config, &mut report).await;
+        redis(config, &mut report).await;
+        agents(config, &mut report);
+        api(&settings, &mut report).await;
+        let failed = report.checks.iter().filter(|check| check.verdict == Verdict::Fail).count();
+        if self.remote.json {
+            print::json(&report.checks)?;
+        } else {
+            print::data(&shown(&report))?;
+        }
+        if failed > 0 { Err(Failure::silent(Exit::Refused)) } else { Ok(()) }
+    }
+}
+
+fn shown(report: &Report) -> String {
+    let mut text = String::new();
+    for check in &report.checks {
+        let (paint, word) = match check.verdict {
+            Verdict::Ok => (style::GOOD, "ok  "),
+            Verdict::Warn => (style::WARN, "warn"),
+            Verdict::Fail => (style::BAD, "fail"),
+        };
+        text.push_str(&format!("{}  {:12} {}\n", paint.on(word), check.what, check.found));
+        if let Some(todo) = &check.todo {
+            text.push_str(&format!("      {:12} {} {todo}\n", "", style::DIM.on("→")));
+        }
+    }
+    text
+}
+
+async fn postgres(config: &Config, report: &mut Report) {
+    if config.database.url.is_none() {
+        report.warn(
+            "PostgreSQL",
+            "not checked: DATABASE_URL is not set here",
+            "set it to check the database itself",
+        );
+        return;
+    }
+    let store = match deployment::store(config) {
+        Ok(store) => store,
+        Err(failure) => return report.fail("PostgreSQL", failure.line(), "correct DATABASE_URL"),
+    };
+    if let Err(error) = store.ping().await {
+        return report.fail(
+            "PostgreSQL",
+            error.to_string(),
+            "is the server up, and are host, port, user and password in DATABASE_URL right?",
+        );
+    }
+    report.ok("PostgreSQL", "answers");
+    match store.check_schema(false).await {
+        Ok(()) => report.ok("schema", "is this release's, and the database's clock is the true one"),
+        Err(StoreError::Schema(why)) => {
+            report.fail("schema", why, "run `galley migrate`, unless it says something else")
+        }
+        Err(error) => report.fail("schema", error.to_string(), "run `galley migrate`"),
+    }
+}
+
+/// The oldest Redis whose scripts do what the queue needs.
+const OLDEST_REDIS: u32 = 7;
+
+async fn redis(config: &Config, report: &mut Report) {
+    let Some(url) = &config.redis.url else {
+        report.warn("Redis", "not checked: REDIS_URL is not set here", "set it to check Redis itself");
+        return;
+    };
+    let facts = match redis_facts::ask(url.expose_secret()).await {
+        Ok(Some(facts)) => facts,
+        Ok(None) => {
+            return report.warn(
+                "Redis",
+                "not checked: only redis:// addresses are",
+                "check its version (7 or later) and maxmemory-policy (noeviction) yourself",
+            );
+        }
+        Err(why) => {
+            return report.fail(
+                "Redis",
+                why,
+                "is the server up, and are host, port and password in REDIS_URL right?",
+            );
+        }
+    };
+    let major: u32 = facts.version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
+    if major < OLDEST_REDIS {
+        report.fail("Redis", format!("answers; version {}", facts.version), "install Redis 7 or later");
+    } else {
+        report.ok("Redis", format!("answers; version {}", facts.version));
+    }
+    match facts.eviction.as_deref() {
+        Some("noeviction") => report.ok("Redis memory", "nothing is evicted"),
+        Some(policy) => report.warn(
+            "Redis memory",
+            format!("maxmemory-policy is {policy}: under pressure queues lose entries, and come back late"),
+            "set maxmemory-policy to noeviction",
+        ),
+        None => report.warn(
+            "Redis memory",
+            "the server does not tell its maxmemory-policy",
+            "make sure it is noeviction",
+        ),
+    }
+}
+
+fn agents(config: &Config, report: &mut Report) {
+    match deployment::registry(config) {
+        Ok(registry) => {
+            let provider = if config.providers.openai_base_url.is_some() {
+                "an OpenAI-compatible provider"
+            } else {
+                "sample copy only"
+            };
+            report.ok("agents", format!("{} can run here, with {provider}", registry.specs().count()));
+        }
+        Err(failure) => report.fail("agents", failure.line(), "correct what it names"),
+    }
+}
+
+async fn api(settings: &Settings, report: &mut Report) {
+    let client = match Remote::client(settings) {
+        Ok(client) => client,
+        Err(_) => {
+            return report.warn(
+                "API",
+                "not checked: nobody said where it is",
+                "give --url or GALLEY_URL, or run this where `galley dev` runs",
+            );
+        }
+    };
+    match client.get(&["health"]).await.and_then(|answer| client::read::<views::Health>(&answer)) {
+        Ok(health) if health.release == env!("CARGO_PKG_VERSION") => {
+            report.ok("API", format!("{} answers; release {}", client.url(), health.release));
+        }
+        Ok(health) => report.warn(
+            "API",
+            format!(
+                "{} answers; release {}, and this program is {}",
+                client.url(),
+                health.release,
+                env!("CARGO_PKG_VERSION")
+            ),
+            "use the program of the server's release",
+        ),
+        Err(failure) => return report.fail("API", failure.line(), "start `galley api` or `galley dev`"),
+    }
+    if let Ok(ready) = client.ready().await {
+        for (what, check) in [("API: database", &ready.postgres), ("API: queue", &ready.redis)] {
+            match &check.detail {
+                _ if check.ok => report.ok(what, "answers"),
+                why => report.fail(
+                    what,
+                    why.as_deref().unwrap_or("does not answer"),
+                    "check what the API server is configured with",
+                ),
+            }
+        }
+    }
+    let queues = client.list_all(&["v1", "queues"]).await.and_then(|listed| listed.items::<views::Queue>());
+    let queues = match queues {
+        Ok(queues) => queues,
+        Err(failure) if failure.exit == Exit::Unauthorized => {
+            return report.fail(
+                "token",
+                failure.line(),
+                "give --token or GALLEY_TOKEN; `galley token issue` makes one",
+            );
+        }
+        Err(failure) => return report.fail("queues", failure.line(), "see the API server's log"),
+    };
+    report.ok("token", "is accepted");
+    if queues.is_empty() {
+        return report.warn("workers", "no agent type is registered", "start `galley worker`");
+    }
+    let idle: Vec<_> =
+        queues.iter().filter(|queue| queue.workers == 0).map(|queue| queue.agent.as_str()).collect();
+    if idle.is_empty() {
+        report.ok("workers", format!("every one of {} agent types has a live worker", queues.len()));
+    } else {
+        let waiting: u64 =
+            queues.iter().filter(|queue| queue.workers == 0).filter_map(|queue| queue.ready).sum();
+        report.warn(
+            "workers",
+            format!("no live worker serves {} ({waiting} steps wait)", idle.join(", ")),
+            format!("start `galley worker --agents {}`", idle.join(",")),
+        );
+    }
+    for queue in queues.iter().filter(|queue| queue.paused) {
+        report.warn(
+            "queues",
+            format!("{} is paused", queue.agent),
+            format!("`galley queue resume {}` lets it go on", queue.agent),
+        );
+    }
+}

@@ -1,0 +1,71 @@
+//! The registry of commands: one file each, and one line each in the two lists
+//! below. A test compares the lists with the folder.
+
+mod agent;
+mod api;
+mod audit;
+mod completions;
+mod dead;
+mod dev;
+mod doctor;
+mod migrate;
+mod openapi;
+mod queue;
+mod scheduler;
+mod task;
+mod template;
+mod token;
+mod top;
+mod why;
+mod worker;
+mod workflow;
+mod workspace;
+
+use crate::cli::{Run, Settings};
+use crate::config::Flags;
+use crate::failure::Failure;
+
+macro_rules! commands {
+    ($($module:ident::$Command:ident,)+) => {
+        /// Every command, in the order of `--help`.
+        #[derive(Debug, clap::Subcommand)]
+        pub(crate) enum Command {
+            $($Command($module::$Command),)+
+        }
+
+        impl Run for Command {
+            fn flags(&self) -> Flags {
+                match self { $(Self::$Command(command) => command.flags(),)+ }
+            }
+
+            async fn run(self, settings: Settings) -> Result<(), Failure> {
+                match self { $(Self::$Command(command) => Box::pin(command.run(settings)).await,)+ }
+            }
+        }
+    };
+}
+
+commands! {
+    dev::Dev,
+    workflow::Workflow,
+    template::Template,
+    task::Task,
+    dead::Dead,
+    why::Why,
+    top::Top,
+    queue::Queue,
+    agent::Agent,
+    worker::Worker,
+    api::Api,
+    scheduler::Scheduler,
+    migrate::Migrate,
+    doctor::Doctor,
+    workspace::Workspace,
+    token::Token,
+    audit::Audit,
+    openapi::Openapi,
+    completions::Completions,
+}
+
+#[cfg(test)]
+mod tests;

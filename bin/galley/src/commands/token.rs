@@ -1,0 +1,176 @@
+//! `galley token`: what opens a workspace.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use galley_api::views::{IssueToken, IssuedToken, Role, Workspace};
+use galley_api::{NewToken, TokenError};
+use galley_core::ids::WorkspaceId;
+
+use crate::cli::{self, Remote, Run, Settings};
+use crate::client;
+use crate::config::Flags;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::{deployment, print, time};
+
+/// Issue tokens
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Roles: producer (submits), approver, operator (queues, dead letters), auditor (audit log), admin (everything)
+
+Examples:
+  galley token issue --role producer --subject ci
+  galley token issue --workspace acme --role operator --role auditor --ttl 30d
+  galley token issue --workspace acme --role admin --direct     the first one of a deployment:
+                                     needs GALLEY_JWT_SECRET and DATABASE_URL, no token"
+)]
+pub(crate) struct Token {
+    #[command(subcommand)]
+    command: TokenCommand,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+#[derive(Debug, Subcommand)]
+enum TokenCommand {
+    /// Issue a token; prints it, once
+    Issue(Issue),
+}
+
+#[derive(Debug, Args)]
+struct Issue {
+    /// The workspace it opens, by name or id; your own token's when absent
+    #[arg(long, value_name = "WORKSPACE", required_if_eq("direct", "true"))]
+    workspace: Option<String>,
+    /// What it allows; may be repeated
+    #[arg(long = "role", value_name = "ROLE", required = true)]
+    roles: Vec<Role>,
+    /// Whom it names in the audit log; your login name when absent
+    #[arg(long, value_name = "NAME")]
+    subject: Option<String>,
+    /// How long it holds: 90s, 15m, 12h or 30d
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = lifetime)]
+    ttl: Duration,
+    /// Sign it here (GALLEY_JWT_SECRET) instead of asking the API
+    #[arg(long)]
+    direct: bool,
+}
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let told = || "write a number and s, m, h or d, such as 12h".to_owned();
+    let unit = text.chars().last().ok_or_else(told)?;
+    let seconds: u64 = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return Err(told()),
+    };
+    let count: u64 = text[..text.len() - unit.len_utf8()].parse().map_err(|_| told())?;
+    count.checked_mul(seconds).map(Duration::from_secs).ok_or_else(told)
+}
+
+impl Run for Token {
+    fn flags(&self) -> Flags {
+        self.remote.flags()
+    }
+
+    async fn run(self, settings: Settings) -> Result<(), Failure> {
+        let TokenCommand::Issue(mut issue) = self.command;
+        issue.roles.sort_unstable();
+        issue.roles.dedup();
+        let subject = issue.subject.clone().unwrap_or_else(login);
+        let answer = if issue.direct {
+            issue.sign(subject, &settings).await?
+        } else {
+            issue.ask(subject, &settings).await?
+        };
+        if self.remote.json {
+            return print::json(&answer);
+        }
+        let issued: IssuedToken = client::read(&answer)?;
+        print::data(&format!("{}\n", issued.token))?;
+        print::say(&format!(
+            "it holds until {} ({}); it is stored nowhere",
+            issued.expires_at,
+            time::ago(&issued.expires_at)
+        ));
+        Ok(())
+    }
+}
+
+impl Issue {
+    async fn sign(self, subject: String, settings: &Settings) -> Result<serde_json::Value, Failure> {
+        let secret = deployment::jwt_secret(&settings.config)?;
+        let name = self.workspace.unwrap_or_default();
+        let workspace = match name.parse::<WorkspaceId>() {
+            Ok(id) => id,
+            Err(_) => {
+                let row = deployment::store(&settings.config)?.workspace_named(&name).await?;
+                row.ok_or_else(|| unknown_workspace(&name))?.id
+            }
+        };
+        let new = NewToken { workspace, subject, roles: self.roles, ttl: self.ttl };
+        cli::json_of(&galley_api::issue_token(&secret, &new).map_err(refused)?)
+    }
+
+    async fn ask(self, subject: String, settings: &Settings) -> Result<serde_json::Value, Failure> {
+        let client = Remote::client(settings)?;
+        let workspace_id = match self.workspace {
+            None => None,
+            Some(name) => Some(match name.parse::<WorkspaceId>() {
+                Ok(id) => id,
+                Err(_) => {
+                    let listed = client.list_all(&["v1", "workspaces"]).await?;
+                    let known: Vec<Workspace> = listed.items()?;
+                    known
+                        .into_iter()
+                        .find(|known| known.name == name)
+                        .ok_or_else(|| unknown_workspace(&name))?
+                        .id
+                }
+            }),
+        };
+        let body = IssueToken { workspace_id, subject, roles: self.roles, ttl_seconds: self.ttl.as_secs() };
+        client.create(&["v1", "tokens"], &body, &cli::new_key()).await
+    }
+}
+
+fn unknown_workspace(name: &str) -> Failure {
+    Failure::new(Exit::NotFound, format!("there is no workspace `{name}`"))
+        .hint("`galley workspace list` shows what there is")
+}
+
+/// A token that was not signed.
+pub(crate) fn refused(error: TokenError) -> Failure {
+    let exit = match error {
+        TokenError::WeakSecret => Exit::Usage,
+        TokenError::Invalid { .. } => Exit::Refused,
+        TokenError::Signing(_) => Exit::Unexpected,
+    };
+    Failure::new(exit, "no token was issued").detail(error)
+}
+
+fn login() -> String {
+    nix::unistd::User::from_uid(nix::unistd::getuid())
+        .ok()
+        .flatten()
+        .map_or_else(|| "galley".into(), |user| user.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::lifetime;
+
+    #[test]
+    fn lifetimes_have_a_unit() {
+        assert_eq!(lifetime("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(lifetime("30d"), Ok(Duration::from_secs(30 * 86_400)));
+        for wrong in ["", "d", "12", "1w", "1é", "99999999999999999999d"] {
+            assert!(lifetime(wrong).is_err(), "{wrong}");
+        }
+    }
+}

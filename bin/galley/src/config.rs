@@ -1,0 +1,169 @@
+//! The configuration: defaults < TOML file < environment < flags.
+//!
+//! Every setting is declared once, in the list below: its section, type,
+//! environment variable, default and meaning. The structs, the reading and the
+//! table in docs/configuration.md follow from it. Nothing else in this package
+//! reads the environment for a setting.
+
+mod setting;
+mod source;
+
+use std::path::PathBuf;
+
+use galley_agents::{Fault, Rubbish};
+use secrecy::SecretString;
+
+pub(crate) use self::setting::{Address, Agents, LogFormat};
+pub(crate) use self::source::{Flags, Sources};
+use crate::failure::Failure;
+
+/// A setting as the docs and the sources know it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key {
+    /// The table in the TOML file.
+    pub(crate) section: &'static str,
+    /// The key in that table.
+    pub(crate) name: &'static str,
+    /// The environment variable.
+    pub(crate) env: &'static str,
+    /// What holds when nobody says anything; empty: nothing.
+    pub(crate) default: &'static str,
+    /// What it means.
+    pub(crate) about: &'static str,
+}
+
+macro_rules! config {
+    ($(
+        #[doc = $section_about:literal]
+        $section:ident: $Section:ident {
+            $( $(#[doc = $about:literal])+ $name:ident: $Type:ty = $default:literal, $env:literal; )+
+        }
+    )+) => {
+        $(
+            #[doc = $section_about]
+            #[derive(Clone, Debug)]
+            pub(crate) struct $Section {
+                $( $(#[doc = $about])+ pub(crate) $name: $Type, )+
+            }
+        )+
+
+        /// The whole configuration.
+        #[derive(Clone, Debug)]
+        pub(crate) struct Config {
+            $( #[doc = $section_about] pub(crate) $section: $Section, )+
+        }
+
+        /// Every setting, in the order of the docs.
+        pub(crate) const KEYS: &[Key] = &[$($(
+            Key {
+                section: stringify!($section),
+                name: stringify!($name),
+                env: $env,
+                default: $default,
+                about: concat!($($about),+),
+            },
+        )+)+];
+
+        impl Config {
+            /// Reads every setting from the sources.
+            ///
+            /// # Errors
+            /// The first setting whose value is wrong, with where it came from.
+            pub(crate) fn read(sources: &Sources) -> Result<Self, Failure> {
+                Ok(Self {
+                    $( $section: $Section {
+                        $( $name: sources.get::<$Type>(stringify!($section), stringify!($name))?, )+
+                    }, )+
+                })
+            }
+        }
+    };
+}
+
+config! {
+    /// PostgreSQL, where everything that counts is kept.
+    database: Database {
+        /// Where PostgreSQL is: `postgres://USER:PASSWORD@HOST:PORT/DATABASE`.
+        url: Option<SecretString> = "", "DATABASE_URL";
+        /// Most connections one process opens.
+        connections: u32 = "16", "GALLEY_DATABASE_CONNECTIONS";
+    }
+    /// Redis, where steps wait for workers.
+    redis: Redis {
+        /// Where Redis is: `redis://HOST:PORT/`.
+        url: Option<SecretString> = "", "REDIS_URL";
+        /// What all keys begin with, so that deployments can share a Redis.
+        prefix: String = "galley", "GALLEY_REDIS_PREFIX";
+    }
+    /// The REST API.
+    api: Api {
+        /// Where the API listens.
+        addr: Address = "127.0.0.1:8080", "GALLEY_API_ADDR";
+    }
+    /// Workers.
+    worker: Worker {
+        /// The agent types this worker serves, separated by commas; all when empty.
+        agents: Agents = "", "GALLEY_AGENTS";
+        /// Steps it runs at once.
+        concurrency: usize = "16", "GALLEY_CONCURRENCY";
+        /// A folder of agent definitions (`*.toml`) that add to the built-in ones or replace them.
+        agents_dir: Option<PathBuf> = "", "GALLEY_AGENTS_DIR";
+        /// What `galley worker list` calls it; the host and process id when empty.
+        name: Option<String> = "", "GALLEY_WORKER_NAME";
+    }
+    /// The scheduler's duties; workers use the same session time.
+    scheduler: Scheduler {
+        /// Milliseconds after which a silent worker is dead; the same for every role.
+        session_ttl_ms: u64 = "6000", "GALLEY_SESSION_TTL_MS";
+        /// Workflows per second the reconciler looks at, at most.
+        reconcile_rate: usize = "20000", "GALLEY_RECONCILE_RATE";
+    }
+    /// Prometheus metrics, on a port of their own.
+    metrics: Metrics {
+        /// Where `/metrics` is served; `off` for nowhere.
+        addr: Address = "127.0.0.1:9464", "GALLEY_METRICS_ADDR";
+    }
+    /// Who answers the prompts.
+    providers: Providers {
+        /// An OpenAI-compatible service: the URL before `/chat/completions`.
+        openai_base_url: Option<String> = "", "GALLEY_OPENAI_BASE_URL";
+        /// Its key; none for a local service that asks for none.
+        openai_api_key: Option<SecretString> = "", "GALLEY_OPENAI_API_KEY";
+        /// The model that answers when an agent names none.
+        openai_model: Option<String> = "", "GALLEY_OPENAI_MODEL";
+        /// Whether the built-in provider of sample copy may answer.
+        offline_enabled: bool = "true", "GALLEY_OFFLINE_ENABLED";
+        /// Milliseconds it waits before it answers.
+        offline_delay_ms: Option<u64> = "", "GALLEY_OFFLINE_DELAY_MS";
+        /// It fails: `transient`, `permanent` or `throttled`.
+        offline_fail: Option<Fault> = "", "GALLEY_OFFLINE_FAIL";
+        /// It fails only this many attempts of a step.
+        offline_fail_first: Option<u32> = "", "GALLEY_OFFLINE_FAIL_FIRST";
+        /// Milliseconds a throttled answer asks to wait.
+        offline_retry_after_ms: Option<u64> = "", "GALLEY_OFFLINE_RETRY_AFTER_MS";
+        /// It answers something that is no JSON: `true`, `false` or `once`.
+        offline_rubbish: Option<Rubbish> = "", "GALLEY_OFFLINE_RUBBISH";
+    }
+    /// Who may call the API.
+    auth: Auth {
+        /// What tokens are signed with: at least 32 characters, the same for all API servers.
+        jwt_secret: Option<SecretString> = "", "GALLEY_JWT_SECRET";
+    }
+    /// Logs.
+    log: Log {
+        /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,galley_engine=debug`.
+        filter: String = "info", "GALLEY_LOG";
+        /// `human` or `json`.
+        format: LogFormat = "human", "GALLEY_LOG_FORMAT";
+    }
+    /// Where the commands that talk to the API find it.
+    client: Client {
+        /// The API's URL; what `galley dev` of this folder wrote when empty.
+        url: Option<String> = "", "GALLEY_URL";
+        /// The token to show it; what `galley dev` of this folder wrote when empty.
+        token: Option<SecretString> = "", "GALLEY_TOKEN";
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,201 @@
+//! What the roles are made of, put together from the configuration: the
+//! engine over both stores, and the agents this process can run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use galley_agents::{Definitions, OfflineConfig, OfflineOrders, OpenAiConfig, ProviderConfig, Registry};
+use galley_engine::queue::{RedisConfig, RedisQueue};
+use galley_engine::store::Store;
+use galley_engine::{Engine, EngineConfig};
+use galley_worker::WorkerOptions;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::config::{Config, Providers};
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// The database.
+///
+/// # Errors
+/// No URL, or one that is none.
+pub(crate) fn store(config: &Config) -> Result<Store, Failure> {
+    let url = config.database.url.as_ref().ok_or_else(|| {
+        Failure::usage("no database is configured")
+            .detail("setting database.url is empty")
+            .hint("set DATABASE_URL=postgres://USER:PASSWORD@HOST:PORT/DATABASE, or run `galley dev`, which brings its own")
+    })?;
+    Store::connect(url.expose_secret(), config.database.connections).map_err(|error| {
+        Failure::usage("setting database.url is not the URL of a PostgreSQL database")
+            .detail(error)
+            .hint("write postgres://USER:PASSWORD@HOST:PORT/DATABASE")
+    })
+}
+
+/// The queue. Connects when it is first used.
+///
+/// # Errors
+/// No URL, or one that is none.
+pub(crate) fn queue(config: &Config) -> Result<RedisQueue, Failure> {
+    let url = config.redis.url.as_ref().ok_or_else(|| {
+        Failure::usage("no Redis is configured")
+            .detail("setting redis.url is empty")
+            .hint("set REDIS_URL=redis://HOST:PORT/, or run `galley dev`, which brings its own")
+    })?;
+    RedisQueue::new(RedisConfig::new(url.expose_secret()).with_prefix(&config.redis.prefix)).map_err(
+        |error| {
+            Failure::usage("setting redis.url is not the URL of a Redis")
+                .detail(error)
+                .hint("write redis://HOST:PORT/")
+        },
+    )
+}
+
+/// The engine over both.
+///
+/// # Errors
+/// As [`store`] and [`queue`].
+pub(crate) fn engine(config: &Config) -> Result<Engine, Failure> {
+    let session_ttl = Duration::from_millis(config.scheduler.session_ttl_ms);
+    if session_ttl < Duration::from_secs(1) {
+        return Err(Failure::usage("setting scheduler.session_ttl_ms has a value that cannot be used")
+            .detail(format!("{} ms: a busy machine would lose its sessions", config.scheduler.session_ttl_ms))
+            .hint("write at least 1000"));
+    }
+    let engine = EngineConfig {
+        session_ttl,
+        renew_every: session_ttl / 3,
+        reconcile_rate: config.scheduler.reconcile_rate.max(1),
+        ..EngineConfig::default()
+    };
+    Ok(Engine::new(store(config)?, Arc::new(queue(config)?), engine))
+}
+
+/// The engine of a production role: the schema is this release's and the
+/// database's clock is the true one.
+///
+/// # Errors
+/// As [`engine`]; PostgreSQL is away; the schema is not ready.
+pub(crate) async fn production_engine(config: &Config) -> Result<Engine, Failure> {
+    let engine = engine(config)?;
+    engine.store().check_schema(false).await?;
+    Ok(engine)
+}
+
+/// The agents this process can run.
+///
+/// # Errors
+/// A definition or a provider that is wrong, told with its place.
+pub(crate) fn registry(config: &Config) -> Result<Registry, Failure> {
+    let mut definitions = Definitions::built_in().map_err(definition)?;
+    if let Some(folder) = &config.worker.agents_dir {
+        definitions = definitions.with_folder(folder).map_err(definition)?;
+    }
+    let providers = galley_agents::Providers::new(providers(&config.providers)?).map_err(|why| {
+        Failure::usage("the providers are not configured right")
+            .detail(why)
+            .hint("see GALLEY_OPENAI_BASE_URL, GALLEY_OPENAI_API_KEY and GALLEY_OPENAI_MODEL in docs/configuration.md")
+    })?;
+    let mut registry = Registry::new();
+    registry
+        .register_definitions(definitions, &Arc::new(providers))
+        .map_err(|error| Failure::usage("an agent cannot be registered").detail(error))?;
+    Ok(registry)
+}
+
+fn definition(error: galley_agents::LoadError) -> Failure {
+    Failure::usage("an agent definition cannot be used").detail(error)
+}
+
+fn providers(config: &Providers) -> Result<ProviderConfig, Failure> {
+    let openai = match (&config.openai_base_url, &config.openai_model) {
+        (None, None) if config.openai_api_key.is_none() => None,
+        (Some(base_url), Some(model)) => Some(OpenAiConfig {
+            base_url: base_url.clone(),
+            api_key: config.openai_api_key.clone(),
+            model: model.clone(),
+        }),
+        _ => {
+            return Err(Failure::usage("the OpenAI-compatible provider is configured in part")
+                .detail("it needs both a base URL and a model; the key is optional")
+                .hint("set GALLEY_OPENAI_BASE_URL and GALLEY_OPENAI_MODEL, or neither of them and no key"));
+        }
+    };
+    let offline = OfflineConfig {
+        enabled: config.offline_enabled,
+        defaults: OfflineOrders {
+            delay_ms: config.offline_delay_ms,
+            fail: config.offline_fail,
+            fail_first: config.offline_fail_first,
+            retry_after_ms: config.offline_retry_after_ms,
+            rubbish: config.offline_rubbish,
+        },
+    };
+    Ok(ProviderConfig { offline, openai })
+}
+
+/// How this process calls itself among workers.
+///
+/// # Errors
+/// No room to run anything.
+pub(crate) fn worker_options(config: &Config) -> Result<WorkerOptions, Failure> {
+    let concurrency = config.worker.concurrency;
+    if concurrency == 0 {
+        return Err(Failure::usage("setting worker.concurrency has a value that cannot be used")
+            .detail("a worker with room for 0 steps runs nothing")
+            .hint("write at least 1"));
+    }
+    let host = host();
+    let name = config.worker.name.clone().unwrap_or_else(|| format!("{host}-{}", std::process::id()));
+    Ok(WorkerOptions { name, host, agents: config.worker.agents.0.clone(), concurrency, on_recorded: None })
+}
+
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() { "unknown".into() } else { name.trim().into() }
+}
+
+/// What tokens are signed with.
+///
+/// # Errors
+/// None, or one that is too short.
+pub(crate) fn jwt_secret(config: &Config) -> Result<SecretString, Failure> {
+    let how =
+        "make one with `openssl rand -hex 32` and give the same to every API server as GALLEY_JWT_SECRET";
+    match &config.auth.jwt_secret {
+        None => Err(Failure::usage("no secret for tokens is configured")
+            .detail("setting auth.jwt_secret is empty")
+            .hint(how)),
+        Some(secret) if secret.expose_secret().len() < galley_api::MIN_SECRET_BYTES => {
+            Err(Failure::usage("the secret for tokens is too short")
+                .detail(format!(
+                    "setting auth.jwt_secret has fewer than {} characters",
+                    galley_api::MIN_SECRET_BYTES
+                ))
+                .hint(how))
+        }
+        Some(secret) => Ok(secret.clone()),
+    }
+}
+
+/// A task of the role that panicked: a bug that the panic hook has logged.
+pub(crate) fn broken(what: &str, error: &tokio::task::JoinError) -> Failure {
+    Failure::new(Exit::Unexpected, format!("{what} ended by itself")).detail(error)
+}
+
+/// Serves the API until told to stop.
+///
+/// # Errors
+/// A weak secret, or a socket that broke.
+pub(crate) async fn serve_api(
+    listener: tokio::net::TcpListener,
+    engine: Engine,
+    secret: SecretString,
+    stop: tokio_util::sync::CancellationToken,
+) -> Result<(), Failure> {
+    let state = galley_api::ApiState::new(engine, &galley_api::ApiConfig::new(secret))
+        .map_err(|error| Failure::usage("the API cannot start").detail(error))?;
+    galley_api::serve(listener, state, stop)
+        .await
+        .map_err(|error| Failure::unexpected("the API stopped serving").detail(error))
+}

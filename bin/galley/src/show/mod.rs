@@ -1,0 +1,109 @@
+//! Workflows, tasks and what agents made, as text for people.
+
+mod live;
+mod output;
+mod workflow;
+
+use galley_api::views::{AgentTaskHistory, Attempt, DeadLetterDetail};
+use serde_json::Value;
+
+pub(crate) use self::live::{ended, watch};
+pub(crate) use self::workflow::{compiled, contributions, verdict};
+use crate::print::{self, style};
+use crate::table::{Table, cell, state};
+use crate::time;
+
+/// Columns for prose: long lines are hard to read.
+pub(crate) fn prose_width() -> usize {
+    print::data_width().unwrap_or(80).min(100)
+}
+
+/// Money as people see it.
+pub(crate) fn dollars(micros: u64) -> String {
+    format!("${:.4}", micros as f64 / 1_000_000.0)
+}
+
+/// One task with its input, output and attempts.
+pub(crate) fn task(task: &AgentTaskHistory) -> String {
+    let word = task.state.word();
+    let mut text = format!("{}  {}\n", style::STRONG.on(&task.task_id), style::of_state(word).on(word));
+    text.push_str(&format!("agent {}, accepted {}\n", task.agent_type, time::ago(&task.created_at)));
+    if let Some(result) = &task.result {
+        if let Some(error) = &result.error {
+            text.push_str(&format!("{} {}: {}\n", style::BAD.on("error"), error.class, error.message));
+        }
+        if let (Some(provider), Some(model)) = (&result.provider, &result.model) {
+            text.push_str(&format!(
+                "answered by {provider}/{model}, {} tokens in, {} out, {}\n",
+                result.tokens_in,
+                result.tokens_out,
+                dollars(result.cost_micros)
+            ));
+        }
+    }
+    text.push_str(&attempts(&task.attempts));
+    text.push_str(&section("Input", &task.input));
+    if !task.output.is_null() {
+        text.push_str(&format!(
+            "\n{}\n{}",
+            style::STRONG.on("Output"),
+            output::of(&task.output, prose_width())
+        ));
+    }
+    text
+}
+
+/// A dead letter with what is needed to repair it.
+pub(crate) fn letter(detail: &DeadLetterDetail) -> String {
+    let letter = &detail.letter;
+    let mut text = format!(
+        "{}  {}\n",
+        style::STRONG.on(&letter.task_id),
+        style::of_state(&letter.status).on(&letter.status)
+    );
+    text.push_str(&format!(
+        "agent {}, died {} ({}), {} attempts, {} crashes, group {}\n",
+        letter.agent,
+        time::ago(&letter.died_at),
+        letter.reason,
+        letter.attempts,
+        letter.crashes,
+        letter.fingerprint
+    ));
+    text.push_str(&format!("{} {}: {}\n", style::BAD.on("error"), letter.class, letter.message));
+    if let (Some(by), Some(at)) = (&letter.closed_by, &letter.closed_at) {
+        text.push_str(&format!("{} by {by} {}\n", letter.status, time::ago(at)));
+    }
+    text.push_str(&attempts(&detail.attempt_log));
+    text.push_str(&section("Input", &detail.input));
+    text
+}
+
+fn attempts(attempts: &[Attempt]) -> String {
+    if attempts.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(&[">ATTEMPT", "OUTCOME", "ENDED", ">TIME", "WORKER SESSION", "~ERROR"]);
+    for (number, attempt) in attempts.iter().enumerate() {
+        table.row(vec![
+            cell(number + 1),
+            state(&attempt.outcome),
+            cell(time::ago(&attempt.ended_at)),
+            cell(attempt.duration_ms.map_or(String::new(), |ms| time::run_time(ms.into()))),
+            cell(attempt.session.map_or(String::new(), |session| session.to_string())),
+            cell(
+                attempt
+                    .error
+                    .as_ref()
+                    .map_or(String::new(), |error| format!("{}: {}", error.class, error.message)),
+            ),
+        ]);
+    }
+    format!("\n{}", table.render(print::data_width()))
+}
+
+fn section(title: &str, value: &Value) -> String {
+    // Input is shown as JSON: it is what an edited retry takes.
+    let json = serde_json::to_string_pretty(value).unwrap_or_default();
+    format!("\n{}\n{json}\n", style::STRONG.on(title))
+}

@@ -1,0 +1,96 @@
+//! A workflow: its steps as a table, its compiled result as text.
+
+use galley_api::views::{Contribution, WorkflowDetail, WorkflowState};
+
+use super::{dollars, output, prose_width};
+use crate::print::style;
+use crate::table::{Table, cell, painted, state};
+use crate::time;
+
+/// The steps of a workflow as a table; `running_ms` says for how long a step
+/// has been seen running.
+pub(crate) fn contributions(detail: &WorkflowDetail, running_ms: impl Fn(&str) -> Option<u64>) -> Table {
+    let mut table = Table::new(&["STEP", "AGENT", "STATE", ">ATTEMPTS", ">TIME", "~NOTE"]);
+    for part in &detail.result.contributions {
+        let millis = part.duration_ms.map(u64::from).or_else(|| running_ms(&part.step));
+        table.row(vec![
+            cell(&part.step),
+            cell(&part.agent),
+            state(part.state.word()),
+            cell(part.attempts),
+            cell(millis.map_or(String::new(), time::run_time)),
+            note(part),
+        ]);
+    }
+    table
+}
+
+fn note(part: &Contribution) -> crate::table::Cell {
+    let error = part.error.as_ref().map(|error| format!("{}: {}", error.class, error.message));
+    match (part.state.word(), &part.due_at, error) {
+        ("scheduled", Some(due), error) => {
+            let after = error.map(|error| format!(" after {error}")).unwrap_or_default();
+            painted(format!("tried again {}{after}", time::ago(due)), style::WARN)
+        }
+        (_, _, Some(error)) => painted(error, style::BAD),
+        ("blocked", ..) => painted(format!("needs {}", part.needs.join(", ")), style::DIM),
+        _ => cell(""),
+    }
+}
+
+/// The workflow in a line.
+pub(crate) fn verdict(detail: &WorkflowDetail) -> String {
+    let summary = &detail.summary;
+    let word = summary.state.to_string();
+    let totals = &detail.result.totals;
+    let after = match summary.state {
+        WorkflowState::Running | WorkflowState::Stalled => {
+            format!("{} of {} steps done", summary.steps.done, summary.steps.total)
+        }
+        _ => format!(
+            "after {}: {} steps, {} attempts, {} tokens, {}",
+            time::run_time(totals.total_ms),
+            summary.steps.total,
+            totals.attempts,
+            totals.tokens_in + totals.tokens_out,
+            dollars(totals.cost_micros)
+        ),
+    };
+    format!(
+        "workflow {} ({}) {} {after}",
+        summary.id,
+        summary.template.as_deref().unwrap_or(&summary.name),
+        style::of_state(&word).on(&word)
+    )
+}
+
+/// What each agent made, readable from top to bottom.
+pub(crate) fn compiled(detail: &WorkflowDetail) -> String {
+    let width = prose_width();
+    let mut text = String::new();
+    for part in &detail.result.contributions {
+        if part.output.is_null() {
+            continue;
+        }
+        let mut facts = Vec::new();
+        facts.extend(part.duration_ms.map(|ms| time::run_time(ms.into())));
+        facts.extend(part.provider.as_ref().map(|provider| {
+            let model = part.model.as_deref().unwrap_or("?");
+            format!("{provider}/{model}")
+        }));
+        if part.attempts > 1 {
+            facts.push(format!("{} attempts", part.attempts));
+        }
+        let step = style::STRONG.on(&part.step);
+        let by = if part.step == part.agent { String::new() } else { format!(" by {}", part.agent) };
+        text.push_str(&format!("{step}{by} {}\n", style::DIM.on(&format!("({})", facts.join(", ")))));
+        // An expanded step's own output is the list of its parts, which follow.
+        if part.output.is_array() {
+            text.push_str(&format!("  {} parts, below\n\n", part.output.as_array().map_or(0, Vec::len)));
+            continue;
+        }
+        text.push_str(&output::of(&part.output, width));
+        text.push('\n');
+    }
+    text
+}

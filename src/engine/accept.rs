@@ -182,7 +182,7 @@ impl Engine {
             template: ready.template.clone(),
             priority,
             idempotency_key: context.idempotency_key.clone(),
-            request_hash: hash::of_parts(&[&ready.request, input.as_bytes(), &[priority]]),
+            request_hash: hash::of_parts(&[&ready.request, &hash::of_value(&submit.input), &[priority]]),
             input,
             traceparent: context.traceparent.clone(),
             actor: context.actor.clone(),

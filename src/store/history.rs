@@ -100,7 +100,8 @@ impl Store {
     }
 
     /// Of these attempts, those that some earlier transaction recorded: the
-    /// answer to "was it me?" after a COMMIT whose reply was lost.
+    /// answer to "was it me?" after a COMMIT whose reply was lost. What the
+    /// reaper wrote about an attempt (`crashed`, `overdue`) was not it.
     ///
     /// # Errors
     /// Postgres is away.
@@ -116,7 +117,8 @@ impl Store {
              )
              SELECT workspace_id, workflow_id, step, nonce FROM k JOIN results USING (workspace_id, workflow_id, step, nonce)
               UNION
-             SELECT workspace_id, workflow_id, step, nonce FROM k JOIN attempts USING (workspace_id, workflow_id, step, nonce)",
+             SELECT workspace_id, workflow_id, step, nonce FROM k JOIN attempts USING (workspace_id, workflow_id, step, nonce)
+              WHERE outcome IN ('failed', 'throttled')",
         )
         .bind(workspaces)
         .bind(workflows)
@@ -132,14 +134,40 @@ impl Store {
     }
 
     /// Records the bills of attempts that were overtaken: their results are
-    /// dropped, but what they cost is real. Not fenced, and repeatable.
+    /// dropped, but what they cost is real. Not fenced, and repeatable. An
+    /// attempt that the reaper has written a line about gets its bill there.
     ///
     /// # Errors
     /// Postgres is away.
     pub async fn record_late_attempts(&self, attempts: Vec<AttemptWrite>) -> Result<(), StoreError> {
         self.unit(move |pool| async move {
-            let mut connection = pool.acquire().await?;
-            insert_attempts(&mut connection, &attempts.iter().collect::<Vec<_>>()).await
+            let mut transaction = pool.begin().await?;
+            insert_attempts(&mut transaction, &attempts.iter().collect::<Vec<_>>()).await?;
+            for late in &attempts {
+                let AttemptWrite { attempt, duration_ms, usage, .. } = late;
+                sqlx::query(
+                    "UPDATE attempts
+                        SET duration_ms = $6, tokens_in = $7, tokens_out = $8, cost_micros = $9,
+                            provider = $10, model = $11
+                      WHERE workspace_id = $1 AND workflow_id = $2 AND step = $3 AND epoch = $4 AND nonce = $5
+                        AND outcome IN ('crashed', 'overdue')",
+                )
+                .bind(attempt.key.workspace.0)
+                .bind(attempt.key.workflow.0)
+                .bind(attempt.step as i16)
+                .bind(attempt.epoch as i32)
+                .bind(attempt.nonce as i64)
+                .bind(duration_ms.map(|ms| ms as i32))
+                .bind(usage.tokens_in as i32)
+                .bind(usage.tokens_out as i32)
+                .bind(usage.cost_micros as i64)
+                .bind(usage.provider.as_deref())
+                .bind(usage.model.as_deref())
+                .execute(&mut *transaction)
+                .await?;
+            }
+            transaction.commit().await?;
+            Ok(())
         })
         .await
     }

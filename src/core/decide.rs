@@ -430,9 +430,7 @@ impl Mover<'_> {
     /// The fence: the attempt must be the one that runs now.
     fn fenced(&self, token: Token) -> Result<(), Refusal> {
         let found = self.find(token.step)?;
-        let mine = found.state == StepState::Running
-            && found.epoch == token.epoch
-            && found.lease.is_some_and(|lease| lease.nonce == token.nonce);
+        let mine = self.run.is_held_by(token);
         if mine { Ok(()) } else { Err(stale(found)) }
     }
 

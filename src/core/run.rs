@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::decide::Token;
 use crate::ids::{Epoch, Nonce, SessionId, StepIndex};
 use crate::plan::Plan;
 use crate::ticket::Priority;
@@ -273,6 +274,15 @@ impl Run {
     /// The step at a position.
     pub fn step(&self, index: StepIndex) -> Option<&StepRun> {
         self.steps.get(usize::from(index))
+    }
+
+    /// Whether this is the attempt that runs its step now.
+    pub fn is_held_by(&self, token: Token) -> bool {
+        self.step(token.step).is_some_and(|step| {
+            step.state == StepState::Running
+                && step.epoch == token.epoch
+                && step.lease.is_some_and(|lease| lease.nonce == token.nonce)
+        })
     }
 
     /// The positions of the children expanded from a definition step.

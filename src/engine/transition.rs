@@ -92,6 +92,9 @@ pub(crate) struct Applied {
     pub(crate) finished: Vec<(WorkflowKey, WorkflowState)>,
     /// Steps that died.
     pub(crate) died: usize,
+    /// Commands of one workflow that Postgres refused together: each is tried
+    /// alone.
+    apart: Vec<(WorkflowKey, Vec<usize>)>,
     /// The runs as they are now, for those that were decided on.
     pub(crate) runs: HashMap<WorkflowKey, (Arc<Plan>, Arc<KnownRun>)>,
 }
@@ -125,6 +128,23 @@ impl Engine {
         for (index, command) in commands.iter().enumerate() {
             by_key.entry(command.key).or_default().push(index);
         }
+        self.apply_each(commands, &by_key, &mut applied).await?;
+        while let Some((key, events)) = applied.apart.pop() {
+            for event in events {
+                let alone = HashMap::from([(key, vec![event])]);
+                self.apply_each(commands, &alone, &mut applied).await?;
+            }
+        }
+        Ok(applied)
+    }
+
+    /// Decides and saves until every workflow has its verdicts.
+    async fn apply_each(
+        &self,
+        commands: &[Command],
+        by_key: &HashMap<WorkflowKey, Vec<usize>>,
+        applied: &mut Applied,
+    ) -> Result<(), StoreError> {
         let mut open: Vec<WorkflowKey> = by_key.keys().copied().collect();
         let mut rounds = 0_u32;
         while !open.is_empty() {
@@ -137,11 +157,11 @@ impl Engine {
                     tokio::time::sleep(std::time::Duration::from_micros(100 * pause)).await;
                 }
             }
-            let decisions = self.decide_all(commands, &by_key, &open, rounds == 1).await?;
+            let decisions = self.decide_all(commands, by_key, &open, rounds == 1).await?;
             // A workflow without a live run has no decision: its verdicts stay `Gone`.
-            open = self.save_all(commands, decisions, &mut applied).await?;
+            open = self.save_all(commands, decisions, applied).await?;
         }
-        Ok(applied)
+        Ok(())
     }
 
     async fn decide_all(
@@ -254,11 +274,15 @@ impl Engine {
         for ((key, step), json) in self.caches().outputs(self.store(), &wanted).await? {
             facts.outputs.insert((key, step), serde_json::from_str(&json).unwrap_or(Value::Null));
         }
-        for key in keys {
-            for &index in &by_key[&key] {
-                if let Record::Result(result) = &commands[index].record {
+        for (key, draft) in &conditional {
+            for &index in &by_key[key] {
+                // What an overtaken attempt brings is no fact.
+                if let (Record::Result(result), Event::Succeeded { token }) =
+                    (&commands[index].record, &commands[index].event)
+                    && draft.run.is_held_by(*token)
+                {
                     let output = serde_json::from_str(&result.output).unwrap_or(Value::Null);
-                    facts.outputs.insert((key, result.attempt.step), output);
+                    facts.outputs.insert((*key, result.attempt.step), output);
                 }
             }
         }
@@ -275,10 +299,13 @@ impl Engine {
     ) -> Result<Vec<WorkflowKey>, StoreError> {
         let (unchanged, changed): (Vec<_>, Vec<_>) =
             decisions.into_iter().partition(|(_, decision)| decision.effects.is_empty());
-        for (_, decision) in unchanged {
-            for (index, verdict) in decision.verdicts {
+        for (key, Decision { draft, verdicts, .. }) in unchanged {
+            for (index, verdict) in verdicts {
                 applied.verdicts[index] = verdict;
             }
+            // A claim that was mine already comes with its run, as a new one.
+            let known = KnownRun { definition: draft.definition, version: draft.expected, run: draft.run };
+            applied.runs.insert(key, (draft.plan, Arc::new(known)));
         }
         let mut again = Vec::new();
         let mut parts = vec![changed];
@@ -308,7 +335,13 @@ impl Engine {
                 // One bad value must not take its neighbours down: halve until
                 // it stands alone.
                 Err(cause @ (StoreError::Data(_) | StoreError::Constraint { .. })) if part.len() == 1 => {
-                    let (_, decision) = part.remove(0);
+                    let (key, decision) = part.remove(0);
+                    if decision.effects.len() > 1 {
+                        // Several attempts of one workflow: one is to blame.
+                        let events = decision.effects.iter().map(|(index, _)| *index);
+                        applied.apart.push((key, events.collect()));
+                        continue;
+                    }
                     tracing::warn!(%cause, "Postgres cannot store what an attempt reported");
                     for (index, _) in decision.effects {
                         applied.verdicts[index] = Verdict::Unstorable(cause.to_string());
@@ -355,7 +388,13 @@ impl Engine {
                         .runnable
                         .push((agent, Ticket { workspace, workflow, step, epoch, crashes, priority }));
                 }
-                Effect::Interrupt { .. } => applied.interrupted.push(key),
+                // An overdue attempt is past the end that its worker set it;
+                // its neighbours in the workflow must not hear of it.
+                Effect::Interrupt { .. } => {
+                    if known.run.cancelled {
+                        applied.interrupted.push(key);
+                    }
+                }
                 Effect::Finished(state) => {
                     finished = true;
                     applied.finished.push((key, state));

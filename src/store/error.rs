@@ -13,7 +13,7 @@ pub enum StoreError {
     /// A deadlock or a serialization failure: nothing happened, repeat at once.
     #[error("Postgres asked to try again: {0}")]
     TryAgain(#[source] sqlx::Error),
-    /// A value that Postgres cannot store (22xxx): repeating is useless.
+    /// A value that Postgres cannot store (22xxx, 54xxx): repeating is useless.
     #[error("Postgres refused a value: {0}")]
     Data(#[source] sqlx::Error),
     /// A named constraint was violated.
@@ -71,7 +71,8 @@ impl From<sqlx::Error> for StoreError {
             c if ["08", "53", "57", "58"].iter().any(|class| c.starts_with(class)) => {
                 Self::Unavailable(error)
             }
-            c if c.starts_with("22") => Self::Data(error),
+            // 54: too deeply nested, too long: no repeat makes it fit.
+            c if c.starts_with("22") || c.starts_with("54") => Self::Data(error),
             _ => Self::Other(error),
         }
     }

@@ -40,10 +40,7 @@ async fn a_chain_hands_results_on_and_every_agent_sees_the_brief() {
     let inputs: Vec<_> = agents.calls().iter().map(|call| Value::clone(&call.input)).collect();
     let echoed = |name: &str| json!({ "step": name, "item": null });
     assert_eq!(inputs[0], json!({ "brief": brief, "params": { "tone": "calm" }, "results": {} }));
-    assert_eq!(
-        inputs[1],
-        json!({ "brief": brief, "params": null, "results": { "one": echoed("one") } })
-    );
+    assert_eq!(inputs[1], json!({ "brief": brief, "params": null, "results": { "one": echoed("one") } }));
     let both = json!({ "one": echoed("one"), "two": echoed("two") });
     assert_eq!(inputs[2], json!({ "brief": brief, "params": null, "results": both }));
     // What the history shows is what the agent was given.
@@ -130,8 +127,7 @@ async fn for_each_runs_once_per_item_of_the_input() {
             .map(|call| (call.step_name, call.input["item"].clone()))
             .collect();
         items.sort_by_key(|(_, item)| item["p"].as_u64());
-        let wanted: Vec<_> =
-            (0..count).map(|n| (format!("each.{n}"), json!({ "p": n }))).collect();
+        let wanted: Vec<_> = (0..count).map(|n| (format!("each.{n}"), json!({ "p": n }))).collect();
         assert_eq!(items, wanted);
         let after = agents.calls_of("after").into_iter().find(|call| call.workflow == key.workflow);
         let joined: Vec<_> =

@@ -109,9 +109,8 @@ impl Bed {
         };
         let servers = shared.as_ref();
         let database_url = setup.database_url.clone();
-        let database_url = database_url
-            .or_else(|| servers.map(|(servers, database)| servers.url_of(database)))
-            .unwrap();
+        let database_url =
+            database_url.or_else(|| servers.map(|(servers, database)| servers.url_of(database))).unwrap();
         let redis_url = setup.redis_url.clone();
         let redis_url = redis_url.or_else(|| servers.map(|(s, _)| s.redis_url().to_owned())).unwrap();
         let prefix = unique_name();
@@ -208,12 +207,7 @@ impl Bed {
     }
 
     pub(crate) fn context_with(&self, workspace: WorkspaceId, key: &str) -> SubmitContext {
-        SubmitContext {
-            workspace,
-            actor: "producer".into(),
-            idempotency_key: key.into(),
-            traceparent: None,
-        }
+        SubmitContext { workspace, actor: "producer".into(), idempotency_key: key.into(), traceparent: None }
     }
 
     /// Submits a definition given as its list of steps.
@@ -221,12 +215,7 @@ impl Bed {
         self.submit_in(self.workspace, steps, input).await
     }
 
-    pub(crate) async fn submit_in(
-        &self,
-        workspace: WorkspaceId,
-        steps: Value,
-        input: Value,
-    ) -> WorkflowKey {
+    pub(crate) async fn submit_in(&self, workspace: WorkspaceId, steps: Value, input: Value) -> WorkflowKey {
         let mut context = self.context();
         context.workspace = workspace;
         let submitted = self.engine.submit(&context, &request(steps, input)).await.unwrap();
@@ -345,11 +334,8 @@ impl Bed {
         }
         let running = self.count("SELECT coalesce(sum(running), 0)::int8 FROM runs").await;
         assert_eq!(running, 0, "steps are still marked running");
-        let broken = self
-            .count(
-                "SELECT count(*) FROM finished_runs f JOIN runs r USING (workspace_id, id)",
-            )
-            .await;
+        let broken =
+            self.count("SELECT count(*) FROM finished_runs f JOIN runs r USING (workspace_id, id)").await;
         assert_eq!(broken, 0, "workflows are live and finished at once");
         let orphans = self
             .count(

@@ -131,6 +131,7 @@ impl Fleet {
             .env("GALLEY_LOG", std::env::var("GALLEY_LOG").unwrap_or_else(|_| "warn".into()))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(if verbose() { Stdio::inherit() } else { Stdio::null() })
             .kill_on_drop(true)
             .spawn()
             .context("cannot start a worker process")
@@ -203,6 +204,11 @@ impl Fleet {
         }
         Ok(())
     }
+}
+
+/// Worker processes are silent unless somebody asked for their log.
+fn verbose() -> bool {
+    std::env::var_os("GALLEY_LOG").is_some()
 }
 
 /// The body of a worker process: a real worker that serves the benched agent.

@@ -4,6 +4,8 @@
 mod agent;
 mod api;
 mod audit;
+mod bench;
+mod bench_worker;
 mod completions;
 mod dead;
 mod dev;
@@ -60,6 +62,8 @@ commands! {
     scheduler::Scheduler,
     migrate::Migrate,
     doctor::Doctor,
+    bench::Bench,
+    bench_worker::BenchWorker,
     workspace::Workspace,
     token::Token,
     audit::Audit,

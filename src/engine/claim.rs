@@ -7,12 +7,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use galley_core::decide::{Event, Token, child_item, needed_outputs, needed_results};
+use galley_core::decide::{Event, Refusal, Token, child_item, needed_outputs, needed_results};
 use galley_core::hash::effect_key;
 use galley_core::ids::{AgentType, Nonce, SessionId, StepIndex, WorkflowKey};
 use galley_core::input::step_input;
 use galley_core::plan::Plan;
-use galley_core::run::{Lease, Run};
+use galley_core::run::{Lease, Run, StepState};
 use galley_core::ticket::Ticket;
 use galley_store::StoreError;
 use serde_json::Value;
@@ -81,10 +81,15 @@ impl Engine {
             return Ok(Vec::new());
         };
         let mut mine = Vec::with_capacity(commands.len());
-        let mut forgotten = Vec::new();
+        let (mut forgotten, mut elsewhere) = (Vec::new(), Vec::new());
         for (index, verdict) in applied.verdicts.iter().enumerate() {
             match verdict {
                 Verdict::Done => mine.push(index),
+                Verdict::Refused(Refusal::Stale { state: StepState::Running, epoch })
+                    if *epoch == tickets[index].1.epoch + 1 =>
+                {
+                    elsewhere.push(tickets[index].clone());
+                }
                 Verdict::Refused(_) | Verdict::Gone => forgotten.push(tickets[index].clone()),
                 Verdict::Unstorable(why) => {
                     return Err(EngineError::Internal(format!("a claim cannot be stored: {why}")));
@@ -97,6 +102,11 @@ impl Engine {
             if let Err(error) = self.queue().settle(&forgotten, &[]).await {
                 tracing::debug!(%error, "could not forget stale tickets; they expire");
             }
+        }
+        if !elsewhere.is_empty()
+            && let Err(error) = self.leave_in_flight(&elsewhere, &applied).await
+        {
+            tracing::debug!(%error, "could not mark steps that run elsewhere; limits may count them too early");
         }
         let Some(inputs) = patiently(session, || self.inputs_of(&commands, &mine, &applied)).await? else {
             return Ok(Vec::new());
@@ -180,6 +190,38 @@ impl Engine {
             materials.push(StepMaterial { input, traceparent: traceparent.map(Arc::from) });
         }
         Ok(materials)
+    }
+
+    /// Tickets that were popped twice (a deadline passed, Redis was emptied) and
+    /// whose first claim is in force: to forget them would free a place under a
+    /// limit that is taken.
+    async fn leave_in_flight(
+        &self,
+        elsewhere: &[(AgentType, Ticket)],
+        applied: &Applied,
+    ) -> Result<(), EngineError> {
+        let timeout = |ticket: &Ticket| {
+            let (plan, known) = applied.runs.get(&ticket.key())?;
+            let step = known.run.step(ticket.step)?;
+            Some(Duration::from_millis(plan.steps[usize::from(step.plan)].retry.timeout_ms))
+        };
+        let longest = elsewhere.iter().filter_map(|(_, ticket)| timeout(ticket)).max().unwrap_or_default();
+        self.queue().claimed(elsewhere, longest + FLIGHT_SLACK).await?;
+        // Looked at again afterwards: one that ended in between was forgotten
+        // before it was marked, and nobody would forget it a second time.
+        let keys: Vec<WorkflowKey> = elsewhere.iter().map(|(_, ticket)| ticket.key()).collect();
+        let rows = self.store().load_runs(&keys).await?;
+        let runs: HashMap<_, _> =
+            rows.iter().filter_map(|row| Some((row.key, Run::decode(&row.run).ok()?))).collect();
+        let runs_still = |ticket: &Ticket| {
+            let step = runs.get(&ticket.key()).and_then(|run| run.step(ticket.step));
+            step.is_some_and(|step| step.state == StepState::Running && step.epoch == ticket.epoch + 1)
+        };
+        let over: Vec<_> = elsewhere.iter().filter(|(_, ticket)| !runs_still(ticket)).cloned().collect();
+        if !over.is_empty() {
+            self.queue().settle(&over, &[]).await?;
+        }
+        Ok(())
     }
 
     async fn keep_in_flight(&self, claimed: &[Claimed]) {

@@ -119,26 +119,35 @@ fn why_queue(queue: &QueueView) -> Why {
         let by = queue.control.paused_by.as_deref().unwrap_or("somebody");
         let why = queue.control.paused_reason.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
         return Why::act(format!(
-            "queue `{agent}` is paused by {by}{why} with {ready} steps ready; `galley queue resume {agent}` lets them go on"
+            "queue `{agent}` is paused by {by}{why} with {} ready; `galley queue resume {agent}` lets them go on",
+            steps(ready)
         ));
     }
     if ready == 0 {
-        return Why::fine(format!("queue `{agent}` has nothing waiting; {in_flight} steps are in flight"));
+        return Why::fine(format!("queue `{agent}` has nothing waiting; {} in flight", steps(in_flight)));
     }
     if queue.workers == 0 {
         return Why::act(format!(
-            "{ready} steps wait because no live worker serves `{agent}`; start one with `galley worker --agents {agent}`"
+            "{} waiting: no live worker serves `{agent}`; start one with `galley worker --agents {agent}`",
+            steps(ready)
         ));
     }
     if let Some(limit) = queue.control.max_running.filter(|limit| in_flight >= limit.unsigned_abs().into()) {
         return Why::fine(format!(
-            "{ready} steps wait because `{agent}` runs at its limit of {limit}; `galley queue limit {agent}` changes it"
+            "{} waiting: `{agent}` runs at its limit of {limit}; `galley queue limit {agent}` changes it",
+            steps(ready)
         ));
     }
     Why::fine(format!(
-        "{ready} steps are ready and {in_flight} in flight on {} workers; they are taken in turn",
+        "{} ready and {in_flight} in flight, on {} workers; they are taken in turn",
+        steps(ready),
         queue.workers
     ))
+}
+
+/// A number of steps, in words.
+fn steps(n: u64) -> String {
+    if n == 1 { "1 step".into() } else { format!("{n} steps") }
 }
 
 fn why_workflow(history: &WorkflowHistory, queues: &[QueueView]) -> Why {

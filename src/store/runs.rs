@@ -395,10 +395,38 @@ pub(crate) async fn write_audit(connection: &mut PgConnection, line: &AuditWrite
 }
 
 async fn insert_results(connection: &mut PgConnection, rows: &[&ResultWrite]) -> Result<(), StoreError> {
+    let (free, billed): (Vec<&ResultWrite>, Vec<&ResultWrite>) =
+        rows.iter().partition(|row| row.usage == Usage::default());
+    insert_free_results(connection, &free).await?;
+    insert_billed_results(connection, &billed).await
+}
+
+/// Results of steps that called no provider: their bill is the columns'
+/// default. Every array of an insert costs, so these six are left out.
+async fn insert_free_results(connection: &mut PgConnection, rows: &[&ResultWrite]) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());
     }
-    let columns = AttemptColumns::of(rows.iter().map(|row| &row.attempt));
+    let insert = sqlx::query(
+        "INSERT INTO results (workspace_id, workflow_id, step, epoch, nonce, session, duration_ms, output)
+         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int2[], $4::int4[], $5::int8[], $6::int8[], $7::int4[],
+                              $8::json[])",
+    );
+    let insert = AttemptColumns::of(rows.iter().map(|row| &row.attempt))
+        .bind(insert)
+        .bind(rows.iter().map(|row| row.duration_ms as i32).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| &*row.output).collect::<Vec<_>>());
+    execute(connection, insert).await?;
+    Ok(())
+}
+
+async fn insert_billed_results(
+    connection: &mut PgConnection,
+    rows: &[&ResultWrite],
+) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
     let insert = sqlx::query(
         "INSERT INTO results (workspace_id, workflow_id, step, epoch, nonce, session, duration_ms,
                               tokens_in, tokens_out, cost_micros, cache_hit, provider, model, output)
@@ -406,7 +434,7 @@ async fn insert_results(connection: &mut PgConnection, rows: &[&ResultWrite]) ->
                               $8::int4[], $9::int4[], $10::int8[], $11::bool[], $12::text[], $13::text[],
                               $14::json[])",
     );
-    let insert = columns
+    let insert = AttemptColumns::of(rows.iter().map(|row| &row.attempt))
         .bind(insert)
         .bind(rows.iter().map(|row| row.duration_ms as i32).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.usage.tokens_in as i32).collect::<Vec<_>>())

@@ -126,6 +126,16 @@ fn storable(text: &str, most: usize) -> String {
     text.chars().filter(|c| *c != '\0').take(most).collect()
 }
 
+/// The bill is real, whatever was wrong with the output or with its own texts.
+fn storable_usage(usage: &Usage) -> Usage {
+    let storable = |text: &String| storable(text, 200);
+    Usage {
+        provider: usage.provider.as_ref().map(storable),
+        model: usage.model.as_ref().map(storable),
+        ..usage.clone()
+    }
+}
+
 impl Engine {
     /// Records reports in one transaction, then frees their tickets and pushes
     /// what became runnable. Repeating a report is harmless: it recognises
@@ -158,7 +168,8 @@ impl Engine {
             if let Verdict::Unstorable(why) = verdict {
                 let error =
                     StepError::permanent("unstorable_output", format!("Postgres refused the output: {why}"));
-                let outcome = Outcome::Failed(error);
+                let usage = reports[index].usage().map(storable_usage).unwrap_or_default();
+                let outcome = Outcome::Failed(error.with_usage(usage));
                 replaced.push((index, Report { outcome, ..reports[index].clone() }));
             }
         }

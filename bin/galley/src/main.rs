@@ -10,6 +10,8 @@ mod client;
 mod commands;
 mod config;
 mod demo;
+#[cfg(test)]
+mod deploy;
 mod deployment;
 #[cfg(test)]
 mod docs;

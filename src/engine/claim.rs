@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use galley_core::decide::{Event, Refusal, Token, child_item, needed_outputs, needed_results};
+use galley_core::decide::{Event, Refusal, Token};
 use galley_core::hash::effect_key;
 use galley_core::ids::{AgentType, Nonce, SessionId, StepIndex, WorkflowKey};
-use galley_core::input::step_input;
+use galley_core::input::{child_item, needed_outputs, needed_results, step_input};
 use galley_core::plan::Plan;
 use galley_core::run::{Lease, Run, StepState};
 use galley_core::ticket::Ticket;

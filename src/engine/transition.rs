@@ -423,7 +423,7 @@ fn wanted_outputs(plan: &Plan, run: &Run) -> Vec<StepIndex> {
     let mut wanted = HashSet::new();
     for (index, step) in plan.steps.iter().enumerate() {
         if step.when.is_some() || step.for_each.is_some() {
-            wanted.extend(galley_core::decide::needed_outputs(plan, run, index as StepIndex));
+            wanted.extend(galley_core::input::needed_outputs(plan, run, index as StepIndex));
         }
     }
     wanted.into_iter().collect()

@@ -1,9 +1,8 @@
 //! What a step is handed: its parents' results, its element, its neighbours.
 
-use galley_core::decide::{
-    ALONE, Event, allowed_co_runners, child_item, compose_result, needed_outputs, needed_results, suspicion,
-};
+use galley_core::decide::{ALONE, Event, allowed_co_runners, suspicion};
 use galley_core::ids::StepIndex;
+use galley_core::input::{child_item, compose_result, needed_outputs, needed_results};
 use galley_core::report::Failure;
 use galley_core::run::{Run, StepState};
 use serde_json::{Value, json};

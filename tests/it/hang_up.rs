@@ -1,1 +1,107 @@
-//! (soon)
+//! Callers that go away in the middle of a call: whatever they asked for is
+//! done whole or not at all, and nobody else notices.
+
+use std::collections::HashSet;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::future::poll_immediate;
+use galley_core::ids::AgentType;
+use galley_engine::store::ControlChange;
+use serde_json::{Value, json};
+
+use crate::harness::{Agents, Bed, request, until};
+
+/// Polls a call as often as it is woken within the time, then drops it: an
+/// HTTP client that hangs up, a `select!` that lost.
+async fn hang_up<T>(call: impl Future<Output = T>, after: Duration) -> Option<T> {
+    tokio::time::timeout(after, call).await.ok()
+}
+
+/// Moments to hang up at, spread over the life of a call.
+fn moments(count: u64) -> impl Iterator<Item = Duration> {
+    // Fixed, so that a failure can be repeated.
+    (0..count).map(|n| Duration::from_micros(n * n % 7_919))
+}
+
+/// In some releases of sqlx a cancelled `begin()` hands a connection back inside
+/// an open transaction; what the next borrower writes is then never committed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_hangs_up_leaves_no_open_transaction() {
+    let bed = Bed::new().await;
+    let agents = Agents::echo();
+    bed.register(&agents).await;
+    // Few connections: whoever comes next gets the one that was dropped.
+    let engine = bed.engine_on(&bed.database_url, 2);
+    let echo = AgentType::new("echo").unwrap();
+    let limit = |n: i32| ControlChange { max_running: Some(Some(n)), ..ControlChange::default() };
+    let session = bed.session().await;
+    let steps = json!([{ "name": "a", "agent": "echo" }]);
+    let mut dropped = 0;
+    for (n, moment) in moments(150).enumerate() {
+        let key = bed.submit(steps.clone(), Value::Null).await;
+        let ended = match n % 4 {
+            0 => hang_up(engine.control_agent(bed.workspace, &echo, limit(7), "ada"), moment).await.is_some(),
+            1 => hang_up(engine.cancel(key, "ada"), moment).await.is_some(),
+            2 => hang_up(engine.create_workspace(&format!("w{n}"), 1, "ada"), moment).await.is_some(),
+            _ => {
+                let claim = bed.claim_one(&session, "echo").await;
+                let report = galley_engine::Report::of(&claim, 1, galley_engine::Outcome::GivenBack);
+                let reports = [report];
+                let ended = hang_up(engine.complete(&reports), moment).await.is_some();
+                bed.engine.complete(&reports).await.unwrap();
+                ended
+            }
+        };
+        dropped += usize::from(!ended);
+        // Dropped after its very first poll, too.
+        drop(poll_immediate(pin!(engine.cancel(key, "bob"))).await);
+    }
+    assert!(dropped >= 20, "only {dropped} calls were dropped");
+    // What is written through these connections now is there for others.
+    for n in 0..10 {
+        engine.create_workspace(&format!("after-{n}"), 1, "ada").await.unwrap();
+    }
+    assert_eq!(bed.count("SELECT count(*) FROM workspaces WHERE name LIKE 'after-%'").await, 10);
+    until("nothing is idle in a transaction", async || bed.idle_in_transaction().await == 0).await;
+    bed.engine.close_session(&session, "test").await.unwrap();
+    bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_submit_is_whole_or_absent_and_its_key_finds_it() {
+    let mut bed = Bed::new().await;
+    let agents = Agents::echo();
+    bed.serve(&agents).await;
+    let steps =
+        json!([{ "name": "a", "agent": "echo" }, { "name": "b", "agent": "echo", "when": "brief.n >= 0" }]);
+    let mut contexts = Vec::new();
+    let mut dropped = 0;
+    for (n, moment) in moments(150).enumerate() {
+        let context = bed.context();
+        let submit = request(steps.clone(), json!({ "n": n }));
+        dropped += usize::from(hang_up(bed.engine.submit(&context, &submit), moment).await.is_none());
+        contexts.push((context, submit));
+    }
+    assert!(dropped >= 20, "only {dropped} submits were dropped");
+    assert_eq!(
+        bed.count(
+            "SELECT count(*) FROM workflows w LEFT JOIN runs r USING (workspace_id, id)
+                    LEFT JOIN finished_runs f USING (workspace_id, id) WHERE r.id IS NULL AND f.id IS NULL"
+        )
+        .await,
+        0,
+        "a workflow has a run, live or finished"
+    );
+    // The client comes back with the same keys.
+    let mut ids = HashSet::new();
+    for (context, submit) in &contexts {
+        ids.insert(bed.engine.submit(context, submit).await.unwrap().workflow);
+    }
+    assert_eq!(ids.len(), 150);
+    bed.finish_all().await;
+    assert_eq!(bed.count("SELECT count(*) FROM workflows").await, 150);
+    assert_eq!(bed.count("SELECT count(*) FROM results").await, 300);
+    assert_eq!(agents.calls().len(), 300);
+    bed.end().await;
+}

@@ -27,6 +27,9 @@ const ROOM_PATIENCE: Duration = Duration::from_millis(2);
 /// An idle lane looks at its queue this often although nobody woke it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// How long a stop waits for a pop that is under way.
+const STOP_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Fetches one agent type's steps.
 pub(crate) struct Lane {
     pub(crate) engine: Engine,
@@ -53,7 +56,13 @@ impl Lane {
             if slots.is_empty() {
                 continue;
             }
-            match self.engine.pop(&self.agent, slots.len()).await {
+            let popped = tokio::select! {
+                popped = self.engine.pop(&self.agent, slots.len()) => popped,
+                // Stores that are away must not hold up the stop; a ticket
+                // popped all the same returns at its deadline.
+                () = after(&self.soft_stop, STOP_PATIENCE) => return,
+            };
+            match popped {
                 Ok(popped) if popped.tickets.is_empty() => {
                     drop(slots);
                     backlog = false;
@@ -175,4 +184,9 @@ impl Lane {
             tracing::debug!(%error, "could not give tickets back; they expire");
         }
     }
+}
+
+async fn after(stop: &CancellationToken, patience: Duration) {
+    stop.cancelled().await;
+    tokio::time::sleep(patience).await;
 }

@@ -120,7 +120,8 @@ impl Fleet {
     fn spawn_worker(&mut self) -> anyhow::Result<Child> {
         self.started += 1;
         let ledger = self.ledger_folder().join(format!("worker-{}", self.started));
-        Command::new(std::env::current_exe()?)
+        // Also right when the file was replaced since this process started.
+        Command::new("/proc/self/exe")
             .arg("bench-worker")
             .args(["--concurrency", &self.args.concurrency.to_string()])
             .args(["--payload", &self.args.payload.to_string()])

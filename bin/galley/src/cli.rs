@@ -159,3 +159,11 @@ pub(crate) fn json_of(value: &impl serde::Serialize) -> Result<serde_json::Value
     serde_json::to_value(value)
         .map_err(|error| Failure::unexpected("a value does not serialize").detail(error))
 }
+
+/// A workflow's id.
+///
+/// # Errors
+/// What an id looks like.
+pub(crate) fn workflow_id(text: &str) -> Result<galley_core::ids::WorkflowId, String> {
+    text.parse().map_err(|_| "a workflow's id looks like 0199d1c2-3f60-7c1e-8a52-5b7c9d0e1f23; `galley workflow list` shows them".into())
+}

@@ -32,6 +32,8 @@ pub(crate) struct Client {
     token: Option<SecretString>,
     /// Where the URL came from, for errors.
     found: Option<String>,
+    /// Whether the token came from there, too.
+    token_found: bool,
 }
 
 /// A list that was put together from pages.
@@ -86,7 +88,8 @@ impl Client {
         let token =
             config.client.token.clone().or_else(|| dev.as_ref().map(|(_, dev)| dev.token.clone().into()));
         let found = dev.map(|(path, _)| path.display().to_string());
-        Self::to(&url, token, found)
+        let token_found = found.is_some() && config.client.token.is_none();
+        Ok(Self { token_found, ..Self::to(&url, token, found)? })
     }
 
     /// A client for this URL and token.
@@ -108,7 +111,7 @@ impl Client {
             .user_agent(concat!("galley/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| Failure::unexpected("the HTTP client cannot be made").detail(error))?;
-        Ok(Self { http, base, token, found })
+        Ok(Self { http, base, token, found, token_found: false })
     }
 
     /// The API's URL.
@@ -252,12 +255,13 @@ impl Client {
     async fn send(&self, request: RequestBuilder) -> Result<Response, Failure> {
         let response = request.send().await.map_err(|error| self.unreachable(&error))?;
         let status = response.status();
+        let path = response.url().path().to_owned();
         if status.is_success() {
             return Ok(response);
         }
         let body = response.bytes().await.unwrap_or_default();
         match serde_json::from_slice::<Problem>(&body) {
-            Ok(problem) => Err(self.refused(status, &problem)),
+            Ok(problem) => Err(self.refused(status, &path, &problem)),
             Err(_) if status == StatusCode::NOT_FOUND || status == StatusCode::METHOD_NOT_ALLOWED => {
                 Err(self.stranger(&format!("it answered {status}")))
             }
@@ -266,17 +270,21 @@ impl Client {
         }
     }
 
-    fn refused(&self, status: StatusCode, problem: &Problem) -> Failure {
+    fn refused(&self, status: StatusCode, path: &str, problem: &Problem) -> Failure {
         let exit =
             if problem.kind.ends_with(":idempotency-mismatch") { Exit::Conflict } else { exit_of(status) };
-        let mut title = problem.title.clone();
-        if let Some(first) = title.get_mut(..1) {
-            first.make_ascii_lowercase();
-        }
-        let mut failure = Failure::new(exit, title);
-        if problem.problems.is_empty() || !problem.detail.contains(&problem.problems[0].problem) {
-            failure = failure.detail(&problem.detail);
-        }
+        // The detail says more than the kind's title, where it is one thing.
+        let told = matches!(status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::CONFLICT);
+        let mut failure = if told && problem.problems.is_empty() {
+            Failure::new(exit, &problem.detail)
+        } else {
+            let mut title = problem.title.clone();
+            if let Some(first) = title.get_mut(..1) {
+                first.make_ascii_lowercase();
+            }
+            let failure = Failure::new(exit, title);
+            if problem.problems.is_empty() { failure.detail(&problem.detail) } else { failure }
+        };
         for place in &problem.problems {
             failure = failure.detail(format!("- {}: {}", place.at, place.problem));
         }
@@ -285,11 +293,12 @@ impl Client {
                 failure.hint("give --token or set GALLEY_TOKEN; `galley token issue` makes one")
             }
             StatusCode::UNAUTHORIZED => failure.hint(match &self.found {
-                Some(path) => {
+                Some(path) if self.token_found => {
                     format!("the token came from {path}: start `galley dev` there anew, or give --token")
                 }
-                None => "check --token or GALLEY_TOKEN; `galley token issue` makes a new one".into(),
+                _ => "check --token or GALLEY_TOKEN; `galley token issue` makes a new one".into(),
             }),
+            StatusCode::NOT_FOUND => failure.hint(format!("{} shows what there is", list_command(path))),
             StatusCode::INTERNAL_SERVER_ERROR => {
                 failure.hint(format!("look for {} in the server's log", problem.instance))
             }
@@ -319,6 +328,18 @@ impl Client {
         Failure::new(Exit::Unavailable, format!("what listens at {} does not speak Galley's API", self.url()))
             .detail(why)
             .hint("check --url (or GALLEY_URL), and that the server is of this release")
+    }
+}
+
+/// The command that lists what a path is about.
+fn list_command(path: &str) -> &'static str {
+    let resource = path.split('/').skip_while(|segment| *segment != "v1").nth(1).unwrap_or_default();
+    match resource {
+        "tasks" => "`galley task list`",
+        "queues" => "`galley queue list`",
+        "templates" => "`galley template list`",
+        "dead-letters" => "`galley dead list`",
+        _ => "`galley workflow list`",
     }
 }
 

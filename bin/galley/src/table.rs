@@ -130,6 +130,11 @@ pub(crate) fn shorten(text: &str, width: usize) -> String {
     cut
 }
 
+/// Cells a text takes on the screen: colours take none.
+fn cells(text: &str) -> usize {
+    anstream::adapter::strip_str(text).to_string().width()
+}
+
 /// The text broken at spaces into lines of at most `width` cells. Line breaks
 /// stay; a word that is too long is cut.
 pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
@@ -138,7 +143,7 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
         let mut line = String::new();
         for word in paragraph.split_whitespace() {
             let gap = usize::from(!line.is_empty());
-            if line.width() + gap + word.width() <= width {
+            if cells(&line) + gap + cells(word) <= width {
                 if gap == 1 {
                     line.push(' ');
                 }

@@ -83,7 +83,7 @@ struct Filter {
     #[arg(long, value_name = "FINGERPRINT")]
     fingerprint: Option<String>,
     /// Only of this workflow
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = cli::workflow_id)]
     workflow: Option<WorkflowId>,
 }
 
@@ -175,7 +175,7 @@ async fn list(
     }
     let letters: Vec<views::DeadLetter> = listed.items()?;
     if letters.is_empty() {
-        print::say(&format!("no dead letters that are {status}"));
+        print::say(&format!("no {status} dead letters"));
         return Ok(());
     }
     let mut table = Table::new(&["TASK", "AGENT", "STATUS", "DIED", ">ATTEMPTS", ">CRASHES", "~ERROR"]);
@@ -238,11 +238,12 @@ async fn repair(client: &Client, what: &str, which: Which, json: bool) -> Result
     let count = outcome.tasks.len();
     let verb = match (what, outcome.dry_run) {
         ("retry", true) => "would be retried; nothing was done",
-        ("retry", false) => "sent back to their queues",
+        ("retry", false) => "sent back to the queue",
         (_, true) => "would be discarded; nothing was done",
         (_, false) => "discarded",
     };
-    print::say(&format!("{count} dead letters {verb}"));
+    let letters = if count == 1 { "dead letter" } else { "dead letters" };
+    print::say(&format!("{count} {letters} {verb}"));
     if outcome.more {
         print::say("there are more: run the same command again");
     }

@@ -144,10 +144,11 @@ async fn serve(
     let mut fleet = Fleet::start(&engine, registry, config, listener, secret, stop)?;
     file.write(home.folder())?;
     print::say(&format!(
-        "{} after {}: {}; API, scheduler, and a worker for {} agent types",
+        "{} after {}: {}\n{:5} API, scheduler, and a worker for {} agent types",
         style::GOOD.on("ready"),
         time::run_time(u64::try_from(began.elapsed().as_millis()).unwrap_or(0)),
         servers.in_words(),
+        "",
         specs.len()
     ));
 

@@ -30,6 +30,7 @@ pub(crate) struct Doctor {
 #[serde(rename_all = "snake_case")]
 enum Verdict {
     Ok,
+    Skip,
     Warn,
     Fail,
 }
@@ -52,6 +53,10 @@ struct Report {
 impl Report {
     fn ok(&mut self, what: &'static str, found: impl Into<String>) {
         self.checks.push(Check { verdict: Verdict::Ok, what, found: found.into(), todo: None });
+    }
+
+    fn skip(&mut self, what: &'static str, why: impl Into<String>) {
+        self.checks.push(Check { verdict: Verdict::Skip, what, found: why.into(), todo: None });
     }
 
     fn warn(&mut self, what: &'static str, found: impl Into<String>, todo: impl Into<String>) {
@@ -100,12 +105,13 @@ fn shown(report: &Report) -> String {
     for check in &report.checks {
         let (paint, word) = match check.verdict {
             Verdict::Ok => (style::GOOD, "ok  "),
+            Verdict::Skip => (style::DIM, "skip"),
             Verdict::Warn => (style::WARN, "warn"),
             Verdict::Fail => (style::BAD, "fail"),
         };
-        text.push_str(&format!("{}  {:12} {}\n", paint.on(word), check.what, check.found));
+        text.push_str(&format!("{}  {:13} {}\n", paint.on(word), check.what, check.found));
         if let Some(todo) = &check.todo {
-            text.push_str(&format!("      {:12} {} {todo}\n", "", style::DIM.on("→")));
+            text.push_str(&format!("      {:13} {} {todo}\n", "", style::DIM.on("→")));
         }
     }
     text
@@ -113,11 +119,7 @@ fn shown(report: &Report) -> String {
 
 async fn postgres(config: &Config, report: &mut Report) {
     if config.database.url.is_none() {
-        report.warn(
-            "PostgreSQL",
-            "not checked: DATABASE_URL is not set here",
-            "set it to check the database itself",
-        );
+        report.skip("PostgreSQL", "DATABASE_URL is not set here; set it to check the database itself");
         return;
     }
     let store = match deployment::store(config) {
@@ -135,7 +137,9 @@ async fn postgres(config: &Config, report: &mut Report) {
     match store.check_schema(false).await {
         Ok(()) => report.ok("schema", "is this release's, and the database's clock is the true one"),
         Err(StoreError::Schema(why)) => {
-            report.fail("schema", why, "run `galley migrate`, unless it says something else")
+            // The store's sentence ends with what to do.
+            let (found, todo) = why.split_once("; ").unwrap_or((&why, "run `galley migrate`"));
+            report.fail("schema", found, todo);
         }
         Err(error) => report.fail("schema", error.to_string(), "run `galley migrate`"),
     }
@@ -146,7 +150,7 @@ const OLDEST_REDIS: u32 = 7;
 
 async fn redis(config: &Config, report: &mut Report) {
     let Some(url) = &config.redis.url else {
-        report.warn("Redis", "not checked: REDIS_URL is not set here", "set it to check Redis itself");
+        report.skip("Redis", "REDIS_URL is not set here; set it to check Redis itself");
         return;
     };
     let facts = match redis_facts::ask(url.expose_secret()).await {
@@ -202,15 +206,11 @@ fn agents(config: &Config, report: &mut Report) {
 }
 
 async fn api(settings: &Settings, report: &mut Report) {
-    let client = match Remote::client(settings) {
-        Ok(client) => client,
-        Err(_) => {
-            return report.warn(
-                "API",
-                "not checked: nobody said where it is",
-                "give --url or GALLEY_URL, or run this where `galley dev` runs",
-            );
-        }
+    let Ok(client) = Remote::client(settings) else {
+        return report.skip(
+            "API",
+            "nobody said where it is; give --url or GALLEY_URL, or run this where `galley dev` runs",
+        );
     };
     match client.get(&["health"]).await.and_then(|answer| client::read::<views::Health>(&answer)) {
         Ok(health) if health.release == env!("CARGO_PKG_VERSION") => {

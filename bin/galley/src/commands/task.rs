@@ -31,6 +31,7 @@ enum TaskCommand {
     /// List tasks: those of a workflow, or of the workspace, newest workflow first
     List {
         /// The workflow's id; all workflows when absent
+        #[arg(value_parser = cli::workflow_id)]
         workflow: Option<WorkflowId>,
         /// Only of this agent type
         #[arg(long, value_name = "AGENT")]

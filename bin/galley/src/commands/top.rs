@@ -184,7 +184,7 @@ fn summary<'a>(reading: &Reading, live: usize, problem: Option<&'a str>) -> Vec<
     let count = |count: usize| if count >= COUNTED { format!("{COUNTED}+") } else { count.to_string() };
     let dead: u64 = reading.dead.iter().map(|group| group.count).sum();
     let facts = format!(
-        "{} workflows running, {} stalled · {} steps ready, {} in flight · {live} workers · {dead} dead",
+        "workflows {} running, {} stalled · steps {} ready, {} in flight · workers {live} · dead letters {dead}",
         count(reading.active.len()),
         count(reading.stalled.len()),
         sum(|queue| queue.ready),

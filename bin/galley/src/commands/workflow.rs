@@ -54,6 +54,7 @@ enum WorkflowCommand {
     /// Watch a workflow until it is over (exit code 8 unless it succeeded)
     Watch {
         /// The workflow's id
+        #[arg(value_parser = cli::workflow_id)]
         workflow: WorkflowId,
     },
     /// Cancel a workflow: nothing of it starts any more
@@ -122,12 +123,14 @@ impl Run for Workflow {
 
 impl Submit {
     async fn run(self, client: &Client, json: bool) -> Result<(), Failure> {
+        let submission = self.submission()?;
         let key = self.idempotency_key.clone().unwrap_or_else(|| {
             let key = cli::new_key();
+            // Before the request: whoever loses the answer can repeat it.
             print::say(&format!("idempotency key {key}"));
             key
         });
-        let answer = client.create(&["v1", "workflows"], &self.submission()?, &key).await?;
+        let answer = client.create(&["v1", "workflows"], &submission, &key).await?;
         let submitted: views::SubmittedWorkflow = client::read(&answer)?;
         let id = submitted.workflow_id;
         if json {

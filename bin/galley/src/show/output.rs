@@ -159,11 +159,13 @@ mod tests {
 
     #[test]
     fn anything_else_is_an_outline() {
+        // Keys in alphabetical order: whether the build keeps another one is
+        // not this package's choice.
         let review = json!({
-            "score": 0.9,
-            "perPost": [{"platform": "x", "brand": ["a note of some words"], "safety": []}],
             "notes": ["one", "two"],
+            "perPost": [{"brand": ["a note of some words"], "platform": "x", "safety": []}],
             "sample": true,
+            "score": 0.9,
         });
         assert_eq!(
             plain(&review, 60),

@@ -11,15 +11,19 @@ use crate::time;
 /// has been seen running.
 pub(crate) fn contributions(detail: &WorkflowDetail, running_ms: impl Fn(&str) -> Option<u64>) -> Table {
     let mut table = Table::new(&["STEP", "AGENT", "STATE", ">ATTEMPTS", ">TIME", "~NOTE"]);
-    for part in &detail.result.contributions {
+    for part in in_order(detail) {
+        let prefix = format!("{}.", part.step);
+        let parts =
+            detail.result.contributions.iter().filter(|other| other.step.starts_with(&prefix)).count();
         let millis = part.duration_ms.map(u64::from).or_else(|| running_ms(&part.step));
         table.row(vec![
             cell(&part.step),
             cell(&part.agent),
             state(part.state.word()),
-            cell(part.attempts),
+            // A step that was expanded is run by its parts.
+            if parts == 0 { cell(part.attempts) } else { cell("") },
             cell(millis.map_or(String::new(), time::run_time)),
-            note(part),
+            if parts == 0 { note(part) } else { painted(format!("{parts} parts"), style::DIM) },
         ]);
     }
     table
@@ -38,6 +42,19 @@ fn note(part: &Contribution) -> crate::table::Cell {
     }
 }
 
+/// The steps in reading order: the parts of an expanded step behind it, not at
+/// the end where they were added.
+fn in_order(detail: &WorkflowDetail) -> Vec<&Contribution> {
+    let mut parts: Vec<_> = detail.result.contributions.iter().collect();
+    let place = |part: &Contribution| {
+        let base = part.step.split('.').next().unwrap_or_default();
+        detail.result.contributions.iter().position(|other| other.step == base)
+    };
+    // Stable: parts stay in their own order.
+    parts.sort_by_key(|part| place(part));
+    parts
+}
+
 /// The workflow in a line.
 pub(crate) fn verdict(detail: &WorkflowDetail) -> String {
     let summary = &detail.summary;
@@ -45,10 +62,10 @@ pub(crate) fn verdict(detail: &WorkflowDetail) -> String {
     let totals = &detail.result.totals;
     let after = match summary.state {
         WorkflowState::Running | WorkflowState::Stalled => {
-            format!("{} of {} steps done", summary.steps.done, summary.steps.total)
+            format!(": {} of {} steps done", summary.steps.done, summary.steps.total)
         }
         _ => format!(
-            "after {}: {} steps, {} attempts, {} tokens, {}",
+            " after {}: {} steps, {} attempts, {} tokens, {}",
             time::run_time(totals.total_ms),
             summary.steps.total,
             totals.attempts,
@@ -57,7 +74,7 @@ pub(crate) fn verdict(detail: &WorkflowDetail) -> String {
         ),
     };
     format!(
-        "workflow {} ({}) {} {after}",
+        "workflow {} ({}) {}{after}",
         summary.id,
         summary.template.as_deref().unwrap_or(&summary.name),
         style::of_state(&word).on(&word)
@@ -68,7 +85,7 @@ pub(crate) fn verdict(detail: &WorkflowDetail) -> String {
 pub(crate) fn compiled(detail: &WorkflowDetail) -> String {
     let width = prose_width();
     let mut text = String::new();
-    for part in &detail.result.contributions {
+    for part in in_order(detail) {
         if part.output.is_null() {
             continue;
         }

@@ -144,19 +144,23 @@ impl Engine {
             reading = self.fleet().fresh().await?;
         }
         let cache_key = (workspace, hash::of_json(&(&definition, hex::encode(reading.specs_hash))));
-        if let Some((plan, definition)) = self.caches().compiled.get(&cache_key) {
-            return Ok(Ready { plan, definition, template, request });
-        }
-        let plan =
-            Plan::compile(definition, |agent| reading.agents.get(agent).map(|row| row.spec.retry.clone()))
-                .map_err(EngineError::Invalid)?;
-        let body = serde_json::to_string(&plan.definition)
-            .map_err(|error| EngineError::Internal(format!("a definition does not serialize: {error}")))?;
-        let digest = hash::of_json(&plan.definition);
-        let definition = self.store().intern_definition(workspace, digest, body).await?;
-        let plan = Arc::new(plan);
-        self.caches().remember_plan(definition, Arc::clone(&plan));
-        self.caches().compiled.insert(cache_key, (Arc::clone(&plan), definition));
+        // One compiles and stores, whoever else asks meanwhile waits for it: a
+        // cold process must not spend its connections on a thousand times the
+        // same.
+        let make = async {
+            let plan = Plan::compile(definition, |agent| {
+                reading.agents.get(agent).map(|row| row.spec.retry.clone())
+            });
+            let plan = Arc::new(plan.map_err(EngineError::Invalid)?);
+            let body = serde_json::to_string(&plan.definition).map_err(|error| {
+                EngineError::Internal(format!("a definition does not serialize: {error}"))
+            })?;
+            let digest = hash::of_json(&plan.definition);
+            let definition = self.store().intern_definition(workspace, digest, body).await?;
+            self.caches().remember_plan(definition, Arc::clone(&plan));
+            Ok::<_, EngineError>((plan, definition))
+        };
+        let (plan, definition) = self.caches().compiled.get_or_insert_async(&cache_key, make).await?;
         Ok(Ready { plan, definition, template, request })
     }
 

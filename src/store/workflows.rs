@@ -1,5 +1,7 @@
 //! What was submitted: accepting in batches, and reading it back.
 
+use std::collections::{HashMap, HashSet};
+
 use galley_core::ids::{WorkflowId, WorkflowKey, WorkspaceId};
 use galley_core::ticket::Priority;
 use sqlx::Row;
@@ -111,8 +113,7 @@ impl Store {
             .bind(batch.iter().map(|w| w.actor.as_str()).collect::<Vec<_>>())
             .fetch_all(&mut *transaction)
             .await?;
-            let new: std::collections::HashSet<WorkflowKey> =
-                inserted.iter().map(key_of).collect::<Result<_, _>>()?;
+            let new: HashSet<WorkflowKey> = inserted.iter().map(key_of).collect::<Result<_, _>>()?;
 
             let fresh: Vec<_> = batch.iter().filter(|w| new.contains(&w.key)).collect();
             let (workspaces, ids) = split_keys(fresh.iter().map(|workflow| &workflow.key));
@@ -128,28 +129,25 @@ impl Store {
             execute(&mut transaction, insert).await?;
             transaction.commit().await?;
 
+            if new.len() == batch.len() {
+                return Ok(vec![Accepted::New; batch.len()]);
+            }
+            let known = with_keys(&pool, batch.iter().filter(|w| !new.contains(&w.key))).await?;
             let mut outcomes = Vec::with_capacity(batch.len());
             for workflow in &batch {
                 if new.contains(&workflow.key) {
                     outcomes.push(Accepted::New);
                     continue;
                 }
-                let row = sqlx::query(
-                    "SELECT id, request_hash FROM workflows WHERE workspace_id = $1 AND idempotency_key = $2",
-                )
-                .bind(workflow.key.workspace.0)
-                .bind(&workflow.idempotency_key)
-                .fetch_one(&pool)
-                .await?;
-                let id = WorkflowId(row.try_get(0)?);
-                let hash: Vec<u8> = row.try_get(1)?;
-                outcomes.push(if id == workflow.key.workflow {
+                let name = (workflow.key.workspace, workflow.idempotency_key.clone());
+                let (id, hash) = known.get(&name).ok_or(sqlx::Error::RowNotFound)?;
+                outcomes.push(if *id == workflow.key.workflow {
                     // An earlier try of this very batch committed unknown to us.
                     Accepted::New
-                } else if hash == workflow.request_hash {
-                    Accepted::Known(id)
+                } else if hash == workflow.request_hash.as_slice() {
+                    Accepted::Known(*id)
                 } else {
-                    Accepted::Mismatch(id)
+                    Accepted::Mismatch(*id)
                 });
             }
             Ok(outcomes)
@@ -249,6 +247,30 @@ impl Store {
     pub async fn count_live_runs(&self) -> Result<i64, StoreError> {
         Ok(sqlx::query("SELECT count(*) FROM runs").fetch_one(self.pool()).await?.try_get(0)?)
     }
+}
+
+/// The workflows that have the idempotency keys already, with the hashes of
+/// their requests.
+async fn with_keys<'a>(
+    pool: &sqlx::PgPool,
+    wanted: impl Iterator<Item = &'a AcceptWrite>,
+) -> Result<HashMap<(WorkspaceId, String), (WorkflowId, Vec<u8>)>, StoreError> {
+    let names: HashSet<_> = wanted.map(|w| (w.key.workspace, w.idempotency_key.as_str())).collect();
+    let rows = sqlx::query(
+        "SELECT workspace_id, idempotency_key, id, request_hash
+           FROM unnest($1::uuid[], $2::text[]) AS k(workspace_id, idempotency_key)
+           JOIN workflows USING (workspace_id, idempotency_key)",
+    )
+    .bind(names.iter().map(|(workspace, _)| workspace.0).collect::<Vec<_>>())
+    .bind(names.iter().map(|(_, key)| *key).collect::<Vec<_>>())
+    .fetch_all(pool)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let name = (WorkspaceId(row.try_get(0)?), row.try_get(1)?);
+            Ok((name, (WorkflowId(row.try_get(2)?), row.try_get(3)?)))
+        })
+        .collect()
 }
 
 const SELECT_WORKFLOW: &str = "

@@ -106,6 +106,15 @@ impl Store {
         Ok(())
     }
 
+    /// The server's version, as it says it: `15.18 (Debian …)`.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn server_version(&self) -> Result<String, StoreError> {
+        let row = sqlx::query("SHOW server_version").fetch_one(&self.pool).await?;
+        Ok(row.try_get(0)?)
+    }
+
     /// Connections open and idle: for the pool metrics.
     pub fn pool_size(&self) -> (u32, usize) {
         (self.pool.size(), self.pool.num_idle())

@@ -21,7 +21,6 @@ mod files;
 mod found;
 mod home;
 mod print;
-mod redis_facts;
 mod show;
 mod stop;
 mod table;

@@ -3,16 +3,17 @@
 
 use clap::Args;
 use galley_api::views;
+use galley_engine::queue::server_info;
 use galley_engine::store::StoreError;
 use secrecy::ExposeSecret;
 
 use crate::cli::{Remote, Run, Settings};
 use crate::client;
 use crate::config::{Config, Flags};
+use crate::deployment;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::print::{self, style};
-use crate::{deployment, redis_facts};
 
 /// Check the deployment: servers, schema, API, token, workers
 ///
@@ -133,7 +134,17 @@ async fn postgres(config: &Config, report: &mut Report) {
             "is the server up, and are host, port, user and password in DATABASE_URL right?",
         );
     }
-    report.ok("PostgreSQL", "answers");
+    match store.server_version().await {
+        Ok(version) if leading_number(&version) < OLDEST_POSTGRES => {
+            report.fail(
+                "PostgreSQL",
+                format!("answers; version {version}"),
+                "install PostgreSQL 15 or later",
+            );
+        }
+        Ok(version) => report.ok("PostgreSQL", format!("answers; version {version}")),
+        Err(error) => report.fail("PostgreSQL", error.to_string(), "see the server's log"),
+    }
     match store.check_schema(false).await {
         Ok(()) => report.ok("schema", "is this release's, and the database's clock is the true one"),
         Err(StoreError::Schema(why)) => {
@@ -145,6 +156,15 @@ async fn postgres(config: &Config, report: &mut Report) {
     }
 }
 
+/// The oldest PostgreSQL that is tested.
+const OLDEST_POSTGRES: u32 = 15;
+
+/// `15` of `15.18 (Debian …)`; 0 where there is no number.
+fn leading_number(version: &str) -> u32 {
+    let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or(0)
+}
+
 /// The oldest Redis whose scripts do what the queue needs.
 const OLDEST_REDIS: u32 = 7;
 
@@ -153,30 +173,25 @@ async fn redis(config: &Config, report: &mut Report) {
         report.skip("Redis", "REDIS_URL is not set here; set it to check Redis itself");
         return;
     };
-    let facts = match redis_facts::ask(url.expose_secret()).await {
-        Ok(Some(facts)) => facts,
-        Ok(None) => {
-            return report.warn(
-                "Redis",
-                "not checked: only redis:// addresses are",
-                "check its version (7 or later) and maxmemory-policy (noeviction) yourself",
-            );
-        }
+    let info = match server_info(url.expose_secret()).await {
+        Ok(info) => info,
         Err(why) => {
             return report.fail(
                 "Redis",
-                why,
+                why.to_string(),
                 "is the server up, and are host, port and password in REDIS_URL right?",
             );
         }
     };
-    let major: u32 = facts.version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
+    let fact = |name: &str| info.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    let version = fact("redis_version").unwrap_or("unknown");
+    let major: u32 = leading_number(version);
     if major < OLDEST_REDIS {
-        report.fail("Redis", format!("answers; version {}", facts.version), "install Redis 7 or later");
+        report.fail("Redis", format!("answers; version {version}"), "install Redis 7 or later");
     } else {
-        report.ok("Redis", format!("answers; version {}", facts.version));
+        report.ok("Redis", format!("answers; version {version}"));
     }
-    match facts.eviction.as_deref() {
+    match fact("maxmemory_policy") {
         Some("noeviction") => report.ok("Redis memory", "nothing is evicted"),
         Some(policy) => report.warn(
             "Redis memory",

@@ -2,26 +2,30 @@
 //! done whole or not at all, and nobody else notices.
 
 use std::collections::HashSet;
+use std::future::poll_fn;
 use std::pin::pin;
-use std::time::Duration;
+use std::task::Poll;
 
-use futures::future::poll_immediate;
 use galley_core::ids::AgentType;
 use galley_engine::store::ControlChange;
 use serde_json::{Value, json};
 
 use crate::harness::{Agents, Bed, request, until};
 
-/// Polls a call as often as it is woken within the time, then drops it: an
-/// HTTP client that hangs up, a `select!` that lost.
-async fn hang_up<T>(call: impl Future<Output = T>, after: Duration) -> Option<T> {
-    tokio::time::timeout(after, call).await.ok()
-}
-
-/// Moments to hang up at, spread over the life of a call.
-fn moments(count: u64) -> impl Iterator<Item = Duration> {
-    // Fixed, so that a failure can be repeated.
-    (0..count).map(|n| Duration::from_micros(n * n % 7_919))
+/// Drops a call at its n-th wait: an HTTP client that hangs up, a `select!` that
+/// lost. `None` when it was dropped.
+async fn hang_up<T>(call: impl Future<Output = T>, at: usize) -> Option<T> {
+    let mut call = pin!(call);
+    let mut waits = 0;
+    poll_fn(move |context| match call.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending if waits == at => Poll::Ready(None),
+        Poll::Pending => {
+            waits += 1;
+            Poll::Pending
+        }
+    })
+    .await
 }
 
 /// In some releases of sqlx a cancelled `begin()` hands a connection back inside
@@ -38,24 +42,35 @@ async fn a_caller_that_hangs_up_leaves_no_open_transaction() {
     let session = bed.session().await;
     let steps = json!([{ "name": "a", "agent": "echo" }]);
     let mut dropped = 0;
-    for (n, moment) in moments(150).enumerate() {
+    for n in 0..120 {
+        let at = n / 4 % 10;
         let key = bed.submit(steps.clone(), Value::Null).await;
+        // Connected before, or only connecting would be cancelled.
+        let (one, two) = tokio::join!(engine.store().ping(), engine.store().ping());
+        one.and(two).unwrap();
         let ended = match n % 4 {
-            0 => hang_up(engine.control_agent(bed.workspace, &echo, limit(7), "ada"), moment).await.is_some(),
-            1 => hang_up(engine.cancel(key, "ada"), moment).await.is_some(),
-            2 => hang_up(engine.create_workspace(&format!("w{n}"), 1, "ada"), moment).await.is_some(),
+            0 => hang_up(engine.control_agent(bed.workspace, &echo, limit(7), "ada"), at).await.is_some(),
+            1 => hang_up(engine.cancel(key, "ada"), at).await.is_some(),
+            2 => hang_up(engine.create_workspace(&format!("w{n}"), 1, "ada"), at).await.is_some(),
             _ => {
                 let claim = bed.claim_one(&session, "echo").await;
                 let report = galley_engine::Report::of(&claim, 1, galley_engine::Outcome::GivenBack);
                 let reports = [report];
-                let ended = hang_up(engine.complete(&reports), moment).await.is_some();
+                let ended = hang_up(engine.complete(&reports), at).await.is_some();
                 bed.engine.complete(&reports).await.unwrap();
                 ended
             }
         };
         dropped += usize::from(!ended);
-        // Dropped after its very first poll, too.
-        drop(poll_immediate(pin!(engine.cancel(key, "bob"))).await);
+        // Looked at each time, once every connection is back in the pool: the
+        // next transaction on such a connection would close the open one, and
+        // hide it.
+        until("every connection is back", async || {
+            let (open, idle) = engine.store().pool_size();
+            open as usize == idle
+        })
+        .await;
+        assert_eq!(bed.idle_in_transaction().await, 0, "in round {n}, dropped at its wait {at}");
     }
     assert!(dropped >= 20, "only {dropped} calls were dropped");
     // What is written through these connections now is there for others.
@@ -63,7 +78,6 @@ async fn a_caller_that_hangs_up_leaves_no_open_transaction() {
         engine.create_workspace(&format!("after-{n}"), 1, "ada").await.unwrap();
     }
     assert_eq!(bed.count("SELECT count(*) FROM workspaces WHERE name LIKE 'after-%'").await, 10);
-    until("nothing is idle in a transaction", async || bed.idle_in_transaction().await == 0).await;
     bed.engine.close_session(&session, "test").await.unwrap();
     bed.end().await;
 }
@@ -77,10 +91,11 @@ async fn a_dropped_submit_is_whole_or_absent_and_its_key_finds_it() {
         json!([{ "name": "a", "agent": "echo" }, { "name": "b", "agent": "echo", "when": "brief.n >= 0" }]);
     let mut contexts = Vec::new();
     let mut dropped = 0;
-    for (n, moment) in moments(150).enumerate() {
+    for n in 0..150 {
+        let at = n % 10;
         let context = bed.context();
         let submit = request(steps.clone(), json!({ "n": n }));
-        dropped += usize::from(hang_up(bed.engine.submit(&context, &submit), moment).await.is_none());
+        dropped += usize::from(hang_up(bed.engine.submit(&context, &submit), at).await.is_none());
         contexts.push((context, submit));
     }
     assert!(dropped >= 20, "only {dropped} submits were dropped");

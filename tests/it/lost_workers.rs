@@ -59,11 +59,14 @@ async fn a_silent_session_is_reaped_and_its_late_result_refused_but_billed() {
     assert_eq!(a.effect_key, zombie.effect_key);
     assert_ne!(a.token, zombie.token);
 
+    // The zombie speaks while its successor runs: the same step, running, but
+    // not its claim.
+    let late = Report::of(&zombie, 1, output(&json!("first"), 7));
+    assert_eq!(bed.engine.complete(std::slice::from_ref(&late)).await.unwrap(), [Recorded::Stale]);
     let right = Report::of(&a, 1, output(&json!("second"), 20));
     assert_eq!(bed.engine.complete(&[right]).await.unwrap(), [Recorded::Yes]);
-    // The zombie's report shares a batch with the one that decides about `c`:
-    // its output must not reach the condition.
-    let late = Report::of(&zombie, 1, output(&json!("first"), 7));
+    // Repeated, it shares a batch with the report that decides about `c`: its
+    // output must not reach the condition.
     let other = Report::of(&b, 1, output(&json!("b"), 0));
     let recorded = bed.engine.complete(&[late.clone(), other]).await.unwrap();
     assert_eq!(recorded, [Recorded::Stale, Recorded::Yes]);

@@ -8,6 +8,6 @@ mod proxy;
 mod servers;
 
 pub(crate) use agents::{Agents, Latch, answer, retry};
-pub(crate) use bed::{Bed, Setup, Worker, problems, request, until};
+pub(crate) use bed::{Bed, Setup, problems, request, until};
 pub(crate) use process::WorkerProcess;
 pub(crate) use proxy::Proxy;

@@ -73,6 +73,11 @@ impl OpenAi {
         if model.trim().is_empty() {
             return Err("openai.model is empty: name the model that answers by default".into());
         }
+        // reqwest is built without a TLS provider of its own; a program that
+        // installed one keeps it.
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
         let client = Client::builder()
             .with_web_config(WebConfig::default().with_connect_timeout(CONNECT_TIMEOUT))
             .build()

@@ -28,7 +28,7 @@ pub(crate) fn step(agent: &str, input: Value) -> StepContext {
         agent: AgentType::new(agent).unwrap(),
         attempt: 1,
         effect_key: "effect-1".to_owned(),
-        input: std::sync::Arc::new(input),
+        input: Arc::new(input),
         cancelled: CancellationToken::new(),
         timeout: Duration::from_secs(60),
     }

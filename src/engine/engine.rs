@@ -24,6 +24,13 @@ pub struct EngineConfig {
     pub renew_every: Duration,
     /// A ticket that was popped and not claimed returns after this long.
     pub claim_deadline: Duration,
+    /// Grace beyond a step's own timeout before it is taken from a live
+    /// session.
+    pub overdue_grace: Duration,
+    /// How often the reaper looks at all running steps although no session
+    /// died: for attempts past their time, and for claims that a worker
+    /// committed after its session was closed and swept.
+    pub look_every: Duration,
     /// Runs read per page by the reconciler and the rebuild.
     pub page: usize,
     /// Runs per second the reconciler looks at, at most.
@@ -36,6 +43,8 @@ impl Default for EngineConfig {
             session_ttl: Duration::from_secs(6),
             renew_every: Duration::from_secs(2),
             claim_deadline: Duration::from_secs(5),
+            overdue_grace: Duration::from_secs(10),
+            look_every: Duration::from_secs(10),
             page: 1_000,
             reconcile_rate: 20_000,
         }

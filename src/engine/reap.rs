@@ -21,9 +21,6 @@ use crate::transition::{Applied, Command, Record, Verdict};
 /// Returned steps per transaction.
 const BATCH: usize = 500;
 
-/// Grace beyond a step's own timeout before it is taken from a live session.
-const OVERDUE_GRACE: std::time::Duration = std::time::Duration::from_secs(10);
-
 /// What one reaper remembers between its rounds.
 #[derive(Debug, Default)]
 pub struct Reaper {
@@ -34,11 +31,6 @@ pub struct Reaper {
     /// When all running steps were last looked at.
     looked: Option<Instant>,
 }
-
-/// How often all running steps are looked at although no session died: for
-/// attempts past their time, and for claims that were committed by a worker
-/// after its session was closed and swept.
-const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// What one round did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,7 +71,7 @@ impl Reaper {
                 closed.insert(session.id, session);
             }
         }
-        if closed.is_empty() && self.looked.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
+        if closed.is_empty() && self.looked.is_some_and(|at| at.elapsed() < engine.config().look_every) {
             return Ok(reaped);
         }
         // Read after closing: what the dead session's worker still commits
@@ -168,7 +160,7 @@ impl Reaper {
             let name = (held.key, held.step, held.token.epoch);
             let since = self.running.get(&name).copied().unwrap_or(now);
             still.insert(name, since);
-            if now.duration_since(since) > held.timeout + OVERDUE_GRACE {
+            if now.duration_since(since) > held.timeout + engine.config().overdue_grace {
                 overdue.push(held);
             }
         }

@@ -137,6 +137,10 @@ impl Runner {
             biased;
             outcome = run => match outcome {
                 Ok(Ok(output)) => Outcome::Succeeded(output),
+                // It obeyed the second stop signal: that is no failure.
+                Ok(Err(error)) if error.class == "cancelled" && self.hard_stop.is_cancelled() => {
+                    Outcome::GivenBack
+                }
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "attempt failed");
                     Outcome::Failed(error)
@@ -147,14 +151,23 @@ impl Runner {
                 let limit = claim.timeout.as_secs_f64();
                 Outcome::Failed(StepError::transient("timeout", format!("ran longer than its {limit} s")))
             }
+            // Before the next: it fires that one's token, too.
+            () = self.stopped_hard(attempt) => Outcome::GivenBack,
             () = stopped(&attempt.cancelled) => {
                 Outcome::Failed(StepError::transient("cancelled", "nobody waits for this attempt any more"))
             }
-            () = stopped(&self.hard_stop) => Outcome::GivenBack,
         }
+    }
+
+    /// Tells the agent that the process ends, and gives it a moment to stop.
+    async fn stopped_hard(&self, attempt: &Attempt) {
+        self.hard_stop.cancelled().await;
+        attempt.cancelled.cancel();
+        tokio::time::sleep(CANCEL_GRACE).await;
     }
 }
 
+/// The time an agent gets after its token fired.
 async fn stopped(token: &CancellationToken) {
     token.cancelled().await;
     tokio::time::sleep(CANCEL_GRACE).await;

@@ -1,6 +1,7 @@
 //! Stopping a worker: softly nothing is lost or repeated, hard what runs is
 //! given back.
 
+use galley_core::report::StepError;
 use galley_core::run::WorkflowState;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -92,6 +93,31 @@ async fn a_hard_stop_gives_back_what_runs() {
     let history = bed.finish(key, WorkflowState::Succeeded).await;
     let step = &history.workflow.run.steps[0];
     assert_eq!((step.attempts, step.crashes), (1, 0), "what was given back does not count");
+    assert!(history.attempts.is_empty());
+    worker.drain().await;
+    bed.end().await;
+}
+
+/// An agent in the middle of a long call hears of the second stop signal; that
+/// it then ends with an error counts as no attempt.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hard_stop_tells_the_agents() {
+    let bed = Bed::new().await;
+    let agents = Agents::default().with("polite", retry(3), |step| async move {
+        step.cancelled.cancelled().await;
+        Err(StepError::transient("cancelled", "stopped in the middle of a call"))
+    });
+    bed.register(&agents).await;
+    let key = bed.submit(json!([{ "name": "a", "agent": "polite" }]), Value::Null).await;
+    let worker = bed.spawn_worker(&agents, 2).await;
+    until("it runs", || async { agents.running("polite") == 1 }).await;
+    worker.stop.soft.cancel();
+    worker.stop.hard.cancel();
+    worker.ended().await;
+    let agents = Agents::default().with("polite", retry(3), |_| async { answer(&json!("ended")) });
+    let worker = bed.spawn_worker(&agents, 2).await;
+    let history = bed.finish(key, WorkflowState::Succeeded).await;
+    assert_eq!(history.workflow.run.steps[0].attempts, 1, "what was given back does not count");
     assert!(history.attempts.is_empty());
     worker.drain().await;
     bed.end().await;

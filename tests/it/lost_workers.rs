@@ -226,7 +226,7 @@ async fn poison_dies_alone() {
     bed.end().await;
 }
 
-/// Past its time and ten seconds of grace, a step is taken from a session that
+/// Past its time and the grace, a step is taken from a session that
 /// lives but does not end it; the workflow's other steps hear nothing of it.
 #[tokio::test]
 async fn an_overdue_step_is_taken_from_a_living_session() {

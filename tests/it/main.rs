@@ -11,6 +11,7 @@ mod accept;
 mod architecture;
 mod cancel;
 mod drain;
+mod edges;
 mod graphs;
 mod hang_up;
 mod harness;

@@ -1,10 +1,9 @@
 //! Servers that crash while work is under way.
 
-use galley_engine::store::Store;
 use galley_servers::{PrivatePostgres, PrivateRedis, Speed};
 use serde_json::{Value, json};
 
-use crate::harness::{Agents, Bed, Setup, request, until};
+use crate::harness::{Agents, Bed, Setup, migrate, request, until};
 
 /// Everything finished, each step has one result, nothing is left over.
 async fn check(bed: &Bed, workflows: i64, steps: i64) {
@@ -38,9 +37,7 @@ fn chain() -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_may_crash_under_load() {
     let mut postgres = PrivatePostgres::start_temporary(Speed::Throwaway).await.unwrap();
-    let store = Store::connect(&postgres.url(), 1).unwrap();
-    store.migrate().await.unwrap();
-    store.close().await;
+    migrate(&postgres.url()).await;
     let mut bed = Bed::with(Setup { database_url: Some(postgres.url()), ..Setup::default() }).await;
     let agents = Agents::echo();
     bed.serve(&agents).await;

@@ -37,8 +37,11 @@ pub(crate) struct Setup {
     pub(crate) database_url: Option<String>,
     /// Another Redis than the shared one.
     pub(crate) redis_url: Option<String>,
-    /// Sessions die after a second without renewal.
+    /// Sessions die after a second without renewal, and a step past its time
+    /// is taken from a live one half a second later.
     pub(crate) nervous: bool,
+    /// Another prefix of the Redis keys than one of its own.
+    pub(crate) prefix: Option<String>,
 }
 
 /// One test's world.
@@ -76,11 +79,15 @@ pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 
 fn config(setup: &Setup) -> EngineConfig {
     let session_ttl = Duration::from_millis(if setup.nervous { 1_000 } else { 20_000 });
+    let usual = EngineConfig::default();
+    let patience = |usual| if setup.nervous { Duration::from_millis(500) } else { usual };
     EngineConfig {
         session_ttl,
+        overdue_grace: patience(usual.overdue_grace),
+        look_every: patience(usual.look_every),
         renew_every: Duration::from_millis(200),
         claim_deadline: Duration::from_millis(300),
-        ..EngineConfig::default()
+        ..usual
     }
 }
 
@@ -109,7 +116,7 @@ impl Bed {
             database_url.or_else(|| servers.map(|(servers, database)| servers.url_of(database))).unwrap();
         let redis_url = setup.redis_url.clone();
         let redis_url = redis_url.or_else(|| servers.map(|(s, _)| s.redis_url().to_owned())).unwrap();
-        let prefix = unique_name();
+        let prefix = setup.prefix.clone().unwrap_or_else(unique_name);
         let engine = engine(&database_url, &redis_url, &prefix, CONNECTIONS, config(&setup));
         let sql = PgPoolOptions::new().max_connections(2).connect_lazy(&database_url).unwrap();
         let workspace = engine.create_workspace("acme", 1, "test").await.unwrap().id;

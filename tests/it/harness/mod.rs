@@ -11,3 +11,4 @@ pub(crate) use agents::{Agents, Latch, answer, retry};
 pub(crate) use bed::{Bed, Setup, problems, request, until};
 pub(crate) use process::WorkerProcess;
 pub(crate) use proxy::Proxy;
+pub(crate) use servers::migrate;

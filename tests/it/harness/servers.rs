@@ -71,9 +71,7 @@ impl Servers {
         let template = self.template.get_or_init(|| async {
             let name = format!("{}_template", unique_name());
             self.admin(&format!("CREATE DATABASE {name}")).await;
-            let store = Store::connect(&self.url_of(&name), 1).unwrap();
-            store.migrate().await.unwrap();
-            store.close().await;
+            migrate(&self.url_of(&name)).await;
             name
         });
         let (name, template) = (unique_name(), template.await);
@@ -97,4 +95,11 @@ impl Servers {
 pub(crate) fn on_database(url: &str, database: &str) -> String {
     let (server, _) = url.rsplit_once('/').unwrap();
     format!("{server}/{database}")
+}
+
+/// Brings an empty database of a test's own to today's schema.
+pub(crate) async fn migrate(url: &str) {
+    let store = Store::connect(url, 1).unwrap();
+    store.migrate().await.unwrap();
+    store.close().await;
 }

@@ -1,5 +1,8 @@
 //! The benched agent: does nothing, tells the ledger, returns a payload.
 
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -14,6 +17,8 @@ use crate::ledger::{Entry, Ledger};
 
 /// The agent type whose steps the bench runs.
 pub(crate) const NOOP: &str = "bench_noop";
+/// An agent type whose steps never end the first time they run.
+pub(crate) const STUCK: &str = "bench_stuck";
 /// An agent type that no worker serves: its steps wait.
 pub(crate) const IDLE: &str = "bench_idle";
 
@@ -59,5 +64,36 @@ impl Agent for Noop {
         let index = step.step_name.trim_start_matches('s').parse().unwrap_or(u16::MAX);
         self.ledger.write(std::iter::once((Entry::Ran, step.workflow, index)));
         Ok(StepOutput { output: self.output.clone(), usage: Usage::default() })
+    }
+}
+
+/// Hangs until its process dies the first time it runs a workflow; returns at
+/// once when that workflow's step runs again. A crash is not an attempt, so a
+/// file remembers who was stuck.
+pub(crate) struct Stuck {
+    spec: AgentSpec,
+    marks: PathBuf,
+}
+
+impl Stuck {
+    pub(crate) fn new(marks: PathBuf) -> anyhow::Result<Self> {
+        Ok(Self { spec: spec(STUCK)?, marks })
+    }
+}
+
+#[async_trait]
+impl Agent for Stuck {
+    fn spec(&self) -> &AgentSpec {
+        &self.spec
+    }
+
+    async fn run(&self, step: StepContext) -> Result<StepOutput, StepError> {
+        let mark = self.marks.join(step.workflow.0.to_string());
+        match File::create_new(mark) {
+            Ok(_) => std::future::pending().await,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(StepError::permanent("no_mark", format!("cannot leave a mark: {error}"))),
+        }
+        Ok(StepOutput { output: RawValue::NULL.to_owned(), usage: Usage::default() })
     }
 }

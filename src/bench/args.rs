@@ -86,6 +86,18 @@ pub enum Scenario {
         #[arg(long, default_value_t = 5)]
         steps: usize,
     },
+    /// How long it takes to go on after a flush of Redis and after a killed worker.
+    Recovery {
+        /// Steps that are queued when Redis is emptied.
+        #[arg(long, default_value_t = 100_000)]
+        queued: usize,
+        /// Worker processes that are killed, one after the other.
+        #[arg(long, default_value_t = 10)]
+        kills: usize,
+        /// Steps that run in a worker when it is killed.
+        #[arg(long, default_value_t = 50)]
+        running: usize,
+    },
 }
 
 /// A worker process of the bench; started by the bench itself.
@@ -106,6 +118,9 @@ pub struct BenchWorkerArgs {
     /// Where to write what ran.
     #[arg(long)]
     pub ledger: PathBuf,
+    /// The folder of the marks that steps leave which got stuck.
+    #[arg(long)]
+    pub marks: PathBuf,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

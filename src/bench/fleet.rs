@@ -17,7 +17,7 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{self, IDLE, NOOP, Noop};
+use crate::agent::{self, IDLE, NOOP, Noop, STUCK, Stuck};
 use crate::args::{BenchArgs, BenchWorkerArgs};
 use crate::ledger::{Entry, Ledger};
 use crate::usage;
@@ -48,6 +48,7 @@ impl Fleet {
     pub(crate) async fn start(args: &BenchArgs) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("galley-bench").tempdir()?;
         std::fs::create_dir(folder.path().join("ledger"))?;
+        std::fs::create_dir(folder.path().join("marks"))?;
         let (postgres, database_url) = match &args.database_url {
             Some(url) => (None, url.clone()),
             None => {
@@ -66,7 +67,7 @@ impl Fleet {
         };
         let store = Store::connect(&database_url, CONNECTIONS)?;
         store.migrate().await?;
-        store.register_agents(&[agent::spec(NOOP)?, agent::spec(IDLE)?]).await?;
+        store.register_agents(&[agent::spec(NOOP)?, agent::spec(IDLE)?, agent::spec(STUCK)?]).await?;
         let queue = Arc::new(RedisQueue::new(RedisConfig::new(&redis_url))?);
         let engine = Engine::new(store, queue, EngineConfig::default());
         let workspace =
@@ -127,6 +128,8 @@ impl Fleet {
             .args(["--payload", &self.args.payload.to_string()])
             .arg("--ledger")
             .arg(ledger)
+            .arg("--marks")
+            .arg(self.folder.path().join("marks"))
             .env("DATABASE_URL", &self.database_url)
             .env("REDIS_URL", &self.redis_url)
             .env("GALLEY_LOG", std::env::var("GALLEY_LOG").unwrap_or_else(|_| "warn".into()))
@@ -223,6 +226,7 @@ pub async fn run_worker(args: BenchWorkerArgs, stop: Stop) -> anyhow::Result<()>
     let engine = Engine::new(store, queue, EngineConfig::default());
     let mut registry = Registry::new();
     registry.register(Noop::new(args.payload, Arc::clone(&ledger))?)?;
+    registry.register(Stuck::new(args.marks)?)?;
     let options = WorkerOptions {
         name: format!("bench-{}", std::process::id()),
         host: "localhost".into(),

@@ -12,6 +12,7 @@ mod args;
 mod fleet;
 mod floor;
 mod ledger;
+mod recovery;
 mod report;
 mod scenario;
 mod usage;

@@ -15,6 +15,7 @@ use crate::args::{BenchArgs, Scenario};
 use crate::fleet::Fleet;
 use crate::floor;
 use crate::ledger::Ran;
+use crate::recovery;
 use crate::report::BenchReport;
 
 /// Submits in flight at once: what a busy API would have.
@@ -64,6 +65,10 @@ async fn measure(args: &BenchArgs, fleet: &mut Fleet) -> anyhow::Result<BenchRep
             report.put("scenario", "latency");
             latency(args, fleet, &mut report, samples).await?;
         }
+        Scenario::Recovery { queued, kills, running } => {
+            report.put("scenario", "recovery");
+            recovery::measure(args, fleet, &mut report, &recovery::Blows { queued, kills, running }).await?;
+        }
     }
     report.put_all(&floor::measure(&fleet.engine, args.payload).await?);
     Ok(report)
@@ -86,7 +91,7 @@ fn definition(steps: Vec<StepDefinition>) -> Definition {
     Definition { name: "bench".into(), description: String::new(), input_schema: None, steps }
 }
 
-fn chain(agent: &str, steps: usize) -> anyhow::Result<Definition> {
+pub(crate) fn chain(agent: &str, steps: usize) -> anyhow::Result<Definition> {
     Ok(definition((0..steps).map(|index| step(agent, index, None)).collect::<anyhow::Result<_>>()?))
 }
 
@@ -99,13 +104,17 @@ fn wide(width: usize) -> anyhow::Result<Definition> {
 }
 
 /// A submit of the bench, ready to be repeated.
-struct Order {
+pub(crate) struct Order {
     submit: Submit,
-    ready: Ready,
+    pub(crate) ready: Ready,
 }
 
 impl Order {
-    async fn of(fleet: &Fleet, definition: Definition, payload_bytes: usize) -> anyhow::Result<Self> {
+    pub(crate) async fn of(
+        fleet: &Fleet,
+        definition: Definition,
+        payload_bytes: usize,
+    ) -> anyhow::Result<Self> {
         let input = serde_json::from_str(&payload(payload_bytes))?;
         let submit = Submit { template: None, definition: Some(definition), input, priority: None };
         let ready = fleet.engine.ready(fleet.workspace, &submit).await?;
@@ -129,7 +138,12 @@ impl Order {
         }
     }
 
-    async fn place_many(&self, fleet: &Fleet, count: usize, tag: &str) -> anyhow::Result<Vec<WorkflowId>> {
+    pub(crate) async fn place_many(
+        &self,
+        fleet: &Fleet,
+        count: usize,
+        tag: &str,
+    ) -> anyhow::Result<Vec<WorkflowId>> {
         let mut placed = Vec::with_capacity(count);
         let mut orders = futures::stream::iter(0..count)
             .map(|index| self.place(fleet, format!("{tag}-{index}")))
@@ -209,14 +223,18 @@ async fn count_what_ran(
 
 /// What was done to the fleet while it ran.
 #[derive(Default)]
-struct Trouble {
+pub(crate) struct Trouble {
     kills: usize,
     flushes: usize,
 }
 
 /// Waits until no workflow is live but those of the definition that nobody
 /// serves.
-async fn wait_for_all(args: &BenchArgs, fleet: &mut Fleet, waiting: Option<i64>) -> anyhow::Result<Trouble> {
+pub(crate) async fn wait_for_all(
+    args: &BenchArgs,
+    fleet: &mut Fleet,
+    waiting: Option<i64>,
+) -> anyhow::Result<Trouble> {
     let mut trouble = Trouble::default();
     let mut look = tokio::time::interval(Duration::from_millis(20));
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);

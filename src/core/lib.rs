@@ -12,6 +12,7 @@ pub mod hash;
 pub mod ids;
 pub mod input;
 pub mod plan;
+pub mod publish;
 pub mod report;
 pub mod retry;
 pub mod run;

@@ -1,0 +1,237 @@
+//! Publishing in words and types: what a platform can tell about a post that
+//! may have gone out, and what an adapter reports. What follows from it is
+//! decided by [`after`] and by the run, never by an adapter.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How long after its intent a publication may still be sent. A worker that
+/// comes later (it was stopped) records `not_sent` instead.
+pub const SEND_WINDOW: Duration = Duration::from_secs(10);
+
+/// Longest call to a platform. Shorter than the window.
+pub const SEND_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// What a platform can tell about a post of which nobody knows whether it went
+/// out.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Capability {
+    /// It keeps our key: the same call again is no second post.
+    Idempotent {
+        /// For how long it keeps the key, seconds.
+        window_s: u64,
+    },
+    /// It can be asked whether a post with our key is there.
+    Verifiable {
+        /// How long after the call a post may still appear, seconds.
+        settle_s: u64,
+    },
+    /// It can neither be asked nor told twice.
+    Blind,
+}
+
+impl Capability {
+    /// The word used in the API, the CLI and the docs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Idempotent { .. } => "idempotent",
+            Self::Verifiable { .. } => "verifiable",
+            Self::Blind => "blind",
+        }
+    }
+}
+
+/// What to do about a publication of which nobody knows whether it went out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// Send it again with the same key.
+    Repeat,
+    /// Ask the platform.
+    Look,
+    /// A person says what happened.
+    Ask,
+}
+
+/// What to do about an unknown publication `since_s` seconds after it was
+/// first sent.
+pub fn after(capability: Capability, since_s: u64) -> Next {
+    match capability {
+        Capability::Idempotent { window_s } if since_s < window_s => Next::Repeat,
+        Capability::Verifiable { .. } => Next::Look,
+        Capability::Idempotent { .. } | Capability::Blind => Next::Ask,
+    }
+}
+
+/// What is published: the frozen content of one revision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PostContent {
+    /// The text, exactly as it goes out.
+    pub text: String,
+    /// A link that goes with it, where the platform has a place for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+}
+
+impl PostContent {
+    /// The hash that approvals are bound to, as hexadecimal text.
+    pub fn hash(&self) -> String {
+        hex::encode(crate::hash::of_json(self))
+    }
+}
+
+/// Where a platform put a post.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Receipt {
+    /// The platform's own id.
+    pub remote_id: String,
+    /// Where people can see it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+}
+
+/// How a call to a platform ended. A closed set: an adapter says what it knows
+/// and nothing more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// It is out.
+    Published(Receipt),
+    /// It is definitely not out, and the same post would be refused again.
+    Refused(String),
+    /// It is definitely not out; worth another try, not before that many
+    /// milliseconds.
+    NotSent {
+        /// Why.
+        why: String,
+        /// What the platform asked for (`Retry-After`), milliseconds.
+        retry_after_ms: Option<u64>,
+    },
+    /// Nobody knows.
+    Unknown(String),
+}
+
+/// What a platform answered when asked for a post.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Looked {
+    /// It is there.
+    Found(Receipt),
+    /// It is not there.
+    Absent,
+    /// It could not be asked.
+    Unknown(String),
+}
+
+/// Where a post stands. A read model of its publish step, kept beside it in
+/// the same transactions.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PostState {
+    /// Made, not yet judged by the policy.
+    Draft,
+    /// A person has to say yes.
+    WaitingApproval,
+    /// It goes out at its slot.
+    Scheduled,
+    /// On its way to the platform.
+    Publishing,
+    /// Nobody knows yet whether it went out.
+    Unknown,
+    /// Nobody can find out but a person.
+    InDoubt,
+    /// It is out. Final.
+    Published,
+    /// A person said no. Final.
+    Rejected,
+    /// It was refused for good: a dead letter knows why.
+    Failed,
+    /// Nobody said yes in time. Final.
+    Expired,
+    /// Its workflow was cancelled. Final.
+    Cancelled,
+}
+
+impl PostState {
+    /// Every state.
+    pub const ALL: [Self; 11] = [
+        Self::Draft,
+        Self::WaitingApproval,
+        Self::Scheduled,
+        Self::Publishing,
+        Self::Unknown,
+        Self::InDoubt,
+        Self::Published,
+        Self::Rejected,
+        Self::Failed,
+        Self::Expired,
+        Self::Cancelled,
+    ];
+
+    /// Whether the state never changes again.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Published | Self::Rejected | Self::Expired | Self::Cancelled)
+    }
+
+    /// Whether something may be out there, or is: nothing about the post can
+    /// be changed any more.
+    pub fn is_fixed(self) -> bool {
+        self.is_final() || matches!(self, Self::Publishing | Self::Unknown | Self::InDoubt)
+    }
+
+    /// The word used in the API, the CLI and the docs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Draft => "draft",
+            Self::WaitingApproval => "waiting_approval",
+            Self::Scheduled => "scheduled",
+            Self::Publishing => "publishing",
+            Self::Unknown => "unknown",
+            Self::InDoubt => "in_doubt",
+            Self::Published => "published",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state of a word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.word() == word)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_post_is_never_repeated_blindly() {
+        let hour = Capability::Idempotent { window_s: 3_600 };
+        for (capability, since_s, next) in [
+            (hour, 0, Next::Repeat),
+            (hour, 3_599, Next::Repeat),
+            (hour, 3_600, Next::Ask),
+            (Capability::Verifiable { settle_s: 5 }, 0, Next::Look),
+            (Capability::Verifiable { settle_s: 5 }, 1_000_000, Next::Look),
+            (Capability::Blind, 0, Next::Ask),
+        ] {
+            assert_eq!(after(capability, since_s), next, "{capability:?} after {since_s} s");
+        }
+    }
+
+    #[test]
+    fn the_hash_follows_the_bytes() {
+        let post = |text: &str| PostContent { text: text.into(), link: None };
+        assert_eq!(post("a").hash(), post("a").hash());
+        assert_ne!(post("a").hash(), post("a ").hash());
+        assert_ne!(post("a").hash(), PostContent { link: Some("b".into()), ..post("a") }.hash());
+    }
+
+    #[test]
+    fn a_call_ends_inside_its_window() {
+        assert!(SEND_TIMEOUT < SEND_WINDOW);
+    }
+}

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::condition::Condition;
 use crate::definition::{Definition, ForEach, MAX_PAYLOAD_BYTES, MAX_STEPS, RetryOverride};
 use crate::ids::{AgentType, StepIndex, is_name};
+use crate::publish::PUBLISHER;
 use crate::retry::RetryPolicy;
 
 /// What is wrong with a definition, and where.
@@ -47,6 +48,8 @@ pub struct PlanStep {
     pub for_each: Option<Expansion>,
     /// Whether the workflow goes on without it.
     pub optional: bool,
+    /// Whether each of its steps sends a post out.
+    pub publishes: bool,
     /// How it is retried.
     pub retry: RetryPolicy,
 }
@@ -72,6 +75,8 @@ pub struct Plan {
     /// Whether any step has a condition or an expansion, so that deciding
     /// needs results as facts.
     pub conditional: bool,
+    /// Whether any step sends a post out.
+    pub publishes: bool,
     /// The input schema, compiled.
     input: Option<jsonschema::Validator>,
 }
@@ -141,6 +146,7 @@ impl Plan {
                 when,
                 for_each,
                 optional: step.optional,
+                publishes: step.agent.as_str() == PUBLISHER,
                 retry,
             });
         }
@@ -167,7 +173,8 @@ impl Plan {
         // Checked above; a schema that compiles once compiles again.
         let input =
             definition.input_schema.as_ref().and_then(|schema| jsonschema::validator_for(schema).ok());
-        Ok(Self { definition, steps, conditional, input })
+        let publishes = steps.iter().any(|s| s.publishes);
+        Ok(Self { definition, steps, conditional, publishes, input })
     }
 
     /// Checks a workflow input against the definition's schema; empty when it

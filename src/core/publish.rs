@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// The agent type whose steps send posts out: one post per step. Its steps are
+/// run by the engine and a platform's adapter together, not by an agent.
+pub const PUBLISHER: &str = "publisher";
+
 /// How long after its intent a publication may still be sent. A worker that
 /// comes later (it was stopped) records `not_sent` instead.
 pub const SEND_WINDOW: Duration = Duration::from_secs(10);

@@ -34,11 +34,17 @@ pub enum StepState {
     /// Its attempts or crashes are used up: a dead letter that a person can
     /// replay or discard.
     Dead,
+    /// It waits for a person: an approval row says for what.
+    WaitingApproval,
+    /// A publish step: nobody knows yet whether the post went out.
+    Unknown,
+    /// A publish step: only a person can find out whether the post went out.
+    InDoubt,
 }
 
 impl StepState {
     /// Every state, for exhaustive tests and for the diagram.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Blocked,
         Self::Queued,
         Self::Running,
@@ -49,6 +55,9 @@ impl StepState {
         Self::Failed,
         Self::Cancelled,
         Self::Dead,
+        Self::WaitingApproval,
+        Self::Unknown,
+        Self::InDoubt,
     ];
 
     /// Whether the state never changes again.
@@ -69,14 +78,17 @@ impl StepState {
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
             Self::Dead => "dead",
+            Self::WaitingApproval => "waiting_approval",
+            Self::Unknown => "unknown",
+            Self::InDoubt => "in_doubt",
         }
     }
 
     /// The word of the AgentTaskHistory entity, which knows only four.
     pub fn history_word(self) -> &'static str {
         match self {
-            Self::Blocked | Self::Queued | Self::Scheduled => "pending",
-            Self::Running | Self::Expanded => "running",
+            Self::Blocked | Self::Queued | Self::Scheduled | Self::WaitingApproval => "pending",
+            Self::Running | Self::Expanded | Self::Unknown | Self::InDoubt => "running",
             Self::Succeeded | Self::Skipped => "completed",
             Self::Failed | Self::Cancelled | Self::Dead => "failed",
         }
@@ -89,6 +101,8 @@ impl StepState {
 pub enum WorkflowState {
     /// Something is queued, running or will be by itself.
     Running,
+    /// Nothing runs; it waits for a person or for a post's slot.
+    Waiting,
     /// Nothing can move, and something is dead: a person replays or discards.
     Stalled,
     /// Every step is final and none that matters failed. Final.
@@ -101,7 +115,8 @@ pub enum WorkflowState {
 
 impl WorkflowState {
     /// Every state.
-    pub const ALL: [Self; 5] = [Self::Running, Self::Stalled, Self::Succeeded, Self::Failed, Self::Cancelled];
+    pub const ALL: [Self; 6] =
+        [Self::Running, Self::Waiting, Self::Stalled, Self::Succeeded, Self::Failed, Self::Cancelled];
 
     /// Whether the state never changes again.
     pub fn is_final(self) -> bool {
@@ -112,6 +127,7 @@ impl WorkflowState {
     pub fn word(self) -> &'static str {
         match self {
             Self::Running => "running",
+            Self::Waiting => "waiting",
             Self::Stalled => "stalled",
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
@@ -158,6 +174,33 @@ pub struct StepRun {
     /// Whether a person replaced its input when replaying it; the input of
     /// that epoch is a row of its own.
     pub edited: Option<Epoch>,
+    /// A publish step's post may be out there. Set before anything is sent,
+    /// cleared only by a definite outcome: neither cancel nor a lost worker
+    /// ends such a step.
+    #[serde(skip)]
+    pub intent: bool,
+    /// A person said that the step may run.
+    #[serde(skip)]
+    pub go: bool,
+}
+
+impl StepRun {
+    /// A step that nothing happened to yet.
+    pub fn blocked(plan: StepIndex, item: Option<u16>) -> Self {
+        Self {
+            plan,
+            item,
+            state: StepState::Blocked,
+            epoch: 0,
+            attempts: 0,
+            crashes: 0,
+            lease: None,
+            changed: 0,
+            edited: None,
+            intent: false,
+            go: false,
+        }
+    }
 }
 
 /// A workflow's live state.
@@ -171,8 +214,20 @@ pub struct Run {
     pub steps: Vec<StepRun>,
 }
 
-/// The stored format this code writes.
-const FORMAT: u8 = 1;
+/// The stored format of a run whose steps have no marks. Kept for those, so
+/// that a worker one release older reads them.
+const PLAIN: u8 = 1;
+
+/// The stored format of a run with marked steps: the plain run, then the marks.
+const MARKED: u8 = 2;
+
+/// What the plain format has no place for.
+#[derive(Serialize, Deserialize)]
+struct Mark {
+    step: StepIndex,
+    intent: bool,
+    go: bool,
+}
 
 /// A stored run that cannot be read: the row is named by whoever loaded it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -197,19 +252,7 @@ impl Run {
     /// The run of a workflow that was just accepted: everything blocked. The
     /// `Accepted` event gets it moving.
     pub fn new(plan: &Plan, priority: Priority) -> Self {
-        let steps = (0..plan.steps.len())
-            .map(|index| StepRun {
-                plan: index as StepIndex,
-                item: None,
-                state: StepState::Blocked,
-                epoch: 0,
-                attempts: 0,
-                crashes: 0,
-                lease: None,
-                changed: 0,
-                edited: None,
-            })
-            .collect();
+        let steps = (0..plan.steps.len()).map(|index| StepRun::blocked(index as StepIndex, None)).collect();
         Self { priority, cancelled: false, steps }
     }
 
@@ -217,9 +260,20 @@ impl Run {
     pub fn encode(&self) -> Vec<u8> {
         // Room for the usual chain in one allocation.
         let out = Vec::with_capacity(16 + 24 * self.steps.len());
-        let mut out = postcard::to_extend(&FORMAT, out).unwrap_or_default();
+        let marks: Vec<Mark> = self
+            .steps
+            .iter()
+            .enumerate()
+            .filter(|(_, step)| step.intent || step.go || step.state > StepState::Dead)
+            .map(|(index, step)| Mark { step: index as StepIndex, intent: step.intent, go: step.go })
+            .collect();
+        let format = if marks.is_empty() { PLAIN } else { MARKED };
         // Encoding plain integers and options into memory cannot fail.
+        let mut out = postcard::to_extend(&format, out).unwrap_or_default();
         out = postcard::to_extend(self, out).unwrap_or_default();
+        if format == MARKED {
+            out = postcard::to_extend(&marks, out).unwrap_or_default();
+        }
         out
     }
 
@@ -229,11 +283,20 @@ impl Run {
     /// See [`BadRun`].
     pub fn decode(bytes: &[u8]) -> Result<Self, BadRun> {
         let (&format, rest) = bytes.split_first().ok_or(BadRun::Bytes("empty".into()))?;
-        if format != FORMAT {
+        if format != PLAIN && format != MARKED {
             return Err(BadRun::Format(format));
         }
-        let (run, left): (Self, _) =
-            postcard::take_from_bytes(rest).map_err(|e| BadRun::Bytes(e.to_string()))?;
+        let bad = |error: postcard::Error| BadRun::Bytes(error.to_string());
+        let (mut run, mut left): (Self, _) = postcard::take_from_bytes(rest).map_err(bad)?;
+        if format == MARKED {
+            let marks: Vec<Mark>;
+            (marks, left) = postcard::take_from_bytes(left).map_err(bad)?;
+            for mark in marks {
+                let step = run.steps.get_mut(usize::from(mark.step));
+                let step = step.ok_or_else(|| BadRun::Bytes(format!("a mark on step {}", mark.step)))?;
+                (step.intent, step.go) = (mark.intent, mark.go);
+            }
+        }
         if !left.is_empty() {
             return Err(BadRun::Bytes(format!("{} bytes too many", left.len())));
         }
@@ -251,6 +314,17 @@ impl Run {
             let broken = |rule| Err(BadRun::Invariant { step: index, rule });
             if (step.state == StepState::Running) != step.lease.is_some() {
                 return broken("running if and only if leased");
+            }
+            if step.intent
+                && !matches!(
+                    step.state,
+                    StepState::Running | StepState::Queued | StepState::Unknown | StepState::InDoubt
+                )
+            {
+                return broken("an open intent means running, queued, unknown or in doubt");
+            }
+            if !step.intent && matches!(step.state, StepState::Unknown | StepState::InDoubt) {
+                return broken("unknown and in doubt mean an open intent");
             }
             if step.item.is_none() && usize::from(step.plan) != index {
                 return broken("a definition step stands at its own position");
@@ -323,11 +397,15 @@ impl Run {
         let mut dead = false;
         let mut failed = false;
         let mut open = false;
+        let mut waiting = false;
         for step in &self.steps {
             match step.state {
-                StepState::Queued | StepState::Running | StepState::Scheduled => {
+                // A post waits for its slot; any other step for its next try.
+                StepState::Scheduled if plan.steps[usize::from(step.plan)].publishes => waiting = true,
+                StepState::Queued | StepState::Running | StepState::Scheduled | StepState::Unknown => {
                     return WorkflowState::Running;
                 }
+                StepState::WaitingApproval | StepState::InDoubt => waiting = true,
                 StepState::Dead => dead = true,
                 StepState::Blocked | StepState::Expanded => open = true,
                 StepState::Failed => {
@@ -335,6 +413,9 @@ impl Run {
                 }
                 StepState::Succeeded | StepState::Skipped | StepState::Cancelled => {}
             }
+        }
+        if waiting {
+            return WorkflowState::Waiting;
         }
         // Open without anything dead cannot be: `decide` leaves no step blocked
         // whose needs are settled. Saying `stalled` shows it if it ever were.

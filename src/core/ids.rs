@@ -54,6 +54,19 @@ uuid_id! {
     WorkflowId
 }
 
+uuid_id! {
+    /// Content for one account on one platform.
+    PostId
+}
+uuid_id! {
+    /// A workspace's connection to a platform.
+    AccountId
+}
+uuid_id! {
+    /// A question to a person, bound to what they were shown.
+    ApprovalId
+}
+
 /// A worker process' lease, issued by Postgres (identity column, never reused).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]

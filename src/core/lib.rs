@@ -5,6 +5,7 @@
 //! the tests explore it exhaustively and replay any bug from its inputs.
 
 pub mod agent;
+pub mod automation;
 pub mod condition;
 pub mod decide;
 pub mod definition;
@@ -16,5 +17,6 @@ pub mod publish;
 pub mod report;
 pub mod retry;
 pub mod run;
+pub mod slot;
 pub mod template;
 pub mod ticket;

@@ -5,6 +5,12 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::agent::AgentSpec;
+use crate::ids::{AgentType, BadName};
+use crate::retry::RetryPolicy;
+use crate::run::{StepRun, StepState};
 
 /// The agent type whose steps send posts out: one post per step. Its steps are
 /// run by the engine and a platform's adapter together, not by an agent.
@@ -84,6 +90,61 @@ impl PostContent {
     pub fn hash(&self) -> String {
         hex::encode(crate::hash::of_json(self))
     }
+}
+
+/// What the fleet knows about publish steps.
+///
+/// # Errors
+/// Never: the name is a valid one.
+pub fn spec() -> Result<AgentSpec, BadName> {
+    Ok(AgentSpec {
+        agent: AgentType::new(PUBLISHER)?,
+        description: "sends one post to one account, once".into(),
+        input_schema: true.into(),
+        output_schema: true.into(),
+        retry: RetryPolicy { max_attempts: 8, backoff_ms: 2_000, timeout_ms: 120_000, ..RetryPolicy::default() },
+    })
+}
+
+/// The account a publish step sends to: named by whoever submitted the
+/// workflow, as the element the step was expanded for or as its `account`.
+///
+/// # Errors
+/// A sentence that says what is missing.
+pub fn target_of(input: &Value) -> Result<&str, String> {
+    [input.get("item"), input.pointer("/item/account"), input.pointer("/params/account")]
+        .into_iter()
+        .flatten()
+        .find_map(Value::as_str)
+        .ok_or_else(|| {
+            "names no account: give the step an `input.account`, or a `forEach` over a list of account names".into()
+        })
+}
+
+/// The content for a platform among the results a publish step needs: the
+/// first that was written for that platform.
+///
+/// # Errors
+/// A sentence that says what is missing.
+pub fn content_of(input: &Value, platform: &str) -> Result<PostContent, String> {
+    let results = input.get("results").and_then(Value::as_object);
+    let written = results
+        .into_iter()
+        .flat_map(|results| results.values())
+        .flat_map(|result| match result {
+            Value::Array(list) => list.iter().collect(),
+            one => vec![one],
+        })
+        .find(|result| {
+            result.get("platform").and_then(Value::as_str) == Some(platform) && result["text"].is_string()
+        });
+    let Some(written) = written else {
+        return Err(format!(
+            "no earlier step it needs wrote a post for `{platform}`; write for that platform, or set the account's contentPlatform"
+        ));
+    };
+    let text = |field: &str| written.get(field).and_then(Value::as_str).map(str::to_owned);
+    Ok(PostContent { text: text("text").unwrap_or_default(), link: text("link") })
 }
 
 /// Where a platform put a post.
@@ -182,6 +243,23 @@ impl PostState {
     /// be changed any more.
     pub fn is_fixed(self) -> bool {
         self.is_final() || matches!(self, Self::Publishing | Self::Unknown | Self::InDoubt)
+    }
+
+    /// Where a post stands, by its publish step; `None` leaves it as it is (a
+    /// skipped step was rejected or expired: whoever skipped it says which).
+    pub fn of(step: &StepRun) -> Option<Self> {
+        Some(match step.state {
+            StepState::Blocked | StepState::Expanded | StepState::Skipped => return None,
+            StepState::Queued if step.intent => Self::Unknown,
+            StepState::Running if step.intent => Self::Publishing,
+            StepState::Queued | StepState::Running | StepState::Scheduled => Self::Scheduled,
+            StepState::WaitingApproval => Self::WaitingApproval,
+            StepState::Unknown => Self::Unknown,
+            StepState::InDoubt => Self::InDoubt,
+            StepState::Succeeded => Self::Published,
+            StepState::Failed | StepState::Dead => Self::Failed,
+            StepState::Cancelled => Self::Cancelled,
+        })
     }
 
     /// The word used in the API, the CLI and the docs.

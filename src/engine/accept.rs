@@ -245,7 +245,7 @@ enum Start {
 
 fn start(ready: &Ready, priority: u8, input: &Value) -> Result<(Run, Start), EngineError> {
     let mut run = Run::new(&ready.plan, priority);
-    let facts = Facts { seq: 1, jitter: 0.0, brief: input, result: &|_| None };
+    let facts = Facts { seq: 1, jitter: 0.0, rest_ms: 0, brief: input, result: &|_| None };
     let effects = decide(&ready.plan, &mut run, Event::Accepted, &facts)
         .map_err(|refusal| EngineError::Internal(format!("a new workflow refused to start: {refusal}")))?;
     let mut tickets = Vec::with_capacity(effects.len());

@@ -94,6 +94,8 @@ impl Engine {
                 Verdict::Unstorable(why) => {
                     return Err(EngineError::Internal(format!("a claim cannot be stored: {why}")));
                 }
+                // A claim says nothing about posts.
+                Verdict::Overtaken(what) => return Err(EngineError::Internal(what.to_string())),
             }
         }
         metrics::histogram!("galley_claim_batch_size").record(mine.len() as f64);

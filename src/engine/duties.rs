@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::answer::expire_questions;
 use crate::backoff::Backoff;
 use crate::due::queue_due_steps;
 use crate::engine::Engine;
@@ -15,6 +16,7 @@ use crate::reconcile::{Reconciler, rebuild};
 
 /// How often each duty looks. Latencies, not deadlines.
 const DUE_EVERY: Duration = Duration::from_millis(100);
+const QUESTIONS_EVERY: Duration = Duration::from_secs(1);
 const REBUILD_EVERY: Duration = Duration::from_millis(300);
 const EXPIRE_EVERY: Duration = Duration::from_millis(500);
 const MIRROR_EVERY: Duration = Duration::from_secs(5);
@@ -31,6 +33,10 @@ pub async fn run_duties(engine: &Engine, stop: &CancellationToken) {
         every(DUE_EVERY, stop, "queue due steps", || async {
             // A full batch means more is waiting.
             while queue_due_steps(engine).await? > 0 {}
+            Ok(())
+        }),
+        every(QUESTIONS_EVERY, stop, "expire approvals", || async {
+            while expire_questions(engine).await? > 0 {}
             Ok(())
         }),
         every(REBUILD_EVERY, stop, "rebuild lost queues", || async { rebuild(engine).await.map(|_| ()) }),

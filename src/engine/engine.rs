@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use galley_core::ids::{AgentType, WorkflowKey};
+use galley_core::publish::{SEND_TIMEOUT, SEND_WINDOW};
 use galley_core::ticket::Ticket;
 use galley_queue::{DispatchQueue, Popped, Unbuilt};
 use galley_store::Store;
@@ -13,6 +14,8 @@ use crate::accept::{self, Waiting};
 use crate::cache::Caches;
 use crate::error::EngineError;
 use crate::fleet::Fleet;
+use crate::publish::Platforms;
+use crate::seal::Seal;
 use crate::transition::Applied;
 
 /// How the engine behaves. Every duration is one the protocol names.
@@ -35,6 +38,36 @@ pub struct EngineConfig {
     pub page: usize,
     /// Runs per second the reconciler looks at, at most.
     pub reconcile_rate: usize,
+    /// The times of publishing.
+    pub publishing: PublishingTimes,
+    /// Opens and seals credentials; without one no account can be added and
+    /// nothing is published.
+    pub seal: Option<Seal>,
+    /// The adapters of platforms, where this process has any.
+    pub platforms: Option<Arc<dyn Platforms>>,
+}
+
+/// The times of publishing.
+#[derive(Clone, Copy, Debug)]
+pub struct PublishingTimes {
+    /// How long after its intent a post may be sent.
+    pub window: Duration,
+    /// Longest call to a platform; shorter than the window.
+    pub timeout: Duration,
+    /// How long an unknown post rests before anybody looks: longer than the
+    /// window and the longest call together, because a stopped worker may still
+    /// send it.
+    pub rest: Duration,
+}
+
+impl Default for PublishingTimes {
+    fn default() -> Self {
+        Self {
+            window: SEND_WINDOW,
+            timeout: SEND_TIMEOUT,
+            rest: SEND_WINDOW + SEND_TIMEOUT + Duration::from_secs(2),
+        }
+    }
 }
 
 impl Default for EngineConfig {
@@ -47,6 +80,9 @@ impl Default for EngineConfig {
             look_every: Duration::from_secs(10),
             page: 1_000,
             reconcile_rate: 20_000,
+            publishing: PublishingTimes::default(),
+            seal: None,
+            platforms: None,
         }
     }
 }

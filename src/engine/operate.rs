@@ -47,6 +47,7 @@ impl Engine {
         match &applied.verdicts[0] {
             Verdict::Done => Ok(()),
             Verdict::Unstorable(why) => Err(EngineError::Internal(why.clone())),
+            Verdict::Overtaken(what) => Err(EngineError::Conflict(what.to_string())),
             Verdict::Refused(_) | Verdict::Gone => {
                 let workflow = self.workflow(key).await?;
                 let state = workflow.state.word();
@@ -158,6 +159,7 @@ impl Engine {
                     Verdict::Refused(refusal) => Some(refusal.to_string()),
                     Verdict::Gone => Some("its workflow is over".into()),
                     Verdict::Unstorable(why) => Some(why),
+                    Verdict::Overtaken(what) => Some(what.to_string()),
                 },
             })
             .collect())

@@ -4,10 +4,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use galley_core::definition::MAX_STEPS;
 use galley_core::ids::{StepIndex, WorkflowId, WorkflowKey, WorkspaceId};
 use galley_core::plan::Plan;
 use galley_core::run::{Run, StepState, WorkflowState};
-use galley_store::{AttemptRow, ResultRow, StoreError, WorkflowRow};
+use galley_store::{
+    ApprovalFilter, ApprovalRow, AttemptRow, PostFilter, PostRow, ResultRow, StoreError, WorkflowRow,
+};
 use serde_json::Value;
 
 use crate::claim::{assemble, parse};
@@ -64,6 +67,10 @@ pub struct WorkflowHistory {
     pub attempts: Vec<AttemptRow>,
     /// When waiting steps are due, RFC 3339.
     pub due: HashMap<StepIndex, String>,
+    /// The posts of its publish steps.
+    pub posts: HashMap<StepIndex, PostRow>,
+    /// What people are asked about it.
+    pub questions: Vec<ApprovalRow>,
     edited: HashMap<StepIndex, String>,
 }
 
@@ -148,7 +155,24 @@ impl Engine {
         let results = self.store().results_of(key).await?;
         let results = results.into_iter().map(|row| (row.step, row)).collect();
         let attempts = self.store().attempts_of(key).await?;
-        let due = if workflow.run.count(StepState::Scheduled) > 0 {
+        let mut posts = HashMap::new();
+        if workflow.plan.publishes {
+            let filter = PostFilter { workflow: Some(key.workflow), ..PostFilter::default() };
+            let rows = self.store().list_posts(key.workspace, &filter, None, MAX_STEPS as i64).await?;
+            posts.extend(rows.into_iter().map(|post| (post.step, post)));
+        }
+        let questions = if workflow.run.count(StepState::WaitingApproval) > 0 {
+            let filter = ApprovalFilter {
+                status: Some("pending".into()),
+                workflow: Some(key.workflow),
+                ..ApprovalFilter::default()
+            };
+            self.store().list_approvals(key.workspace, &filter, None, MAX_STEPS as i64).await?
+        } else {
+            Vec::new()
+        };
+        let timed = [StepState::Scheduled, StepState::Unknown];
+        let due = if timed.iter().any(|state| workflow.run.count(*state) > 0) {
             self.store().timers_of(key).await?.into_iter().collect()
         } else {
             HashMap::new()
@@ -162,7 +186,7 @@ impl Engine {
                 edited.insert(index, json);
             }
         }
-        Ok(WorkflowHistory { workflow, input, results, attempts, due, edited })
+        Ok(WorkflowHistory { workflow, input, results, attempts, due, posts, questions, edited })
     }
 
     /// The current change numbers of workflows: what a watcher polls, one

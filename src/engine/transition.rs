@@ -16,11 +16,12 @@ use std::sync::Arc;
 use galley_core::decide::{Death, Effect, Event, Facts, LetterEnd, Refusal, decide};
 use galley_core::ids::{AgentType, StepIndex, WorkflowKey};
 use galley_core::plan::Plan;
+use galley_core::publish::PostState;
 use galley_core::run::{Run, StepState, WorkflowState};
 use galley_core::ticket::Ticket;
 use galley_store::{
-    AttemptWrite, AuditWrite, InputWrite, LetterClose, LetterOpen, ResultWrite, RunWrite, SaveBatch,
-    StoreError, TimerWrite,
+    AttemptWrite, AuditWrite, InputWrite, LetterClose, LetterOpen, Overtaken, PostOp, ResultWrite, RunWrite,
+    SaveBatch, StoreError, TimerWrite,
 };
 use serde_json::Value;
 
@@ -64,6 +65,36 @@ pub(crate) enum Record {
         object: String,
         input: Option<String>,
     },
+    /// Everything about a post.
+    Post(Box<PostRecord>),
+}
+
+/// The rows that go with an event about a post.
+#[derive(Debug, Default)]
+pub(crate) struct PostRecord {
+    pub(crate) ops: Vec<PostOp>,
+    /// Who did it, and what: for the audit.
+    pub(crate) audit: Option<(String, &'static str, String, Option<String>)>,
+    pub(crate) attempt: Option<AttemptWrite>,
+    pub(crate) result: Option<ResultWrite>,
+}
+
+impl Record {
+    fn result(&self) -> Option<&ResultWrite> {
+        match self {
+            Self::Result(result) => Some(result),
+            Self::Post(post) => post.result.as_ref(),
+            Self::Nothing | Self::Attempt(_) | Self::Person { .. } => None,
+        }
+    }
+
+    fn attempt(&self) -> Option<&AttemptWrite> {
+        match self {
+            Self::Attempt(attempt) => Some(attempt),
+            Self::Post(post) => post.attempt.as_ref(),
+            Self::Nothing | Self::Result(_) | Self::Person { .. } => None,
+        }
+    }
 }
 
 /// What became of a command.
@@ -77,6 +108,8 @@ pub(crate) enum Verdict {
     Gone,
     /// Postgres cannot store what came with it.
     Unstorable(String),
+    /// Something about the post was not as it was when this was decided.
+    Overtaken(Overtaken),
 }
 
 /// Everything a batch of commands led to.
@@ -171,13 +204,14 @@ impl Engine {
         open: &[WorkflowKey],
         trust_memory: bool,
     ) -> Result<Vec<(WorkflowKey, Decision)>, StoreError> {
+        let rest_ms = u64::try_from(self.config().publishing.rest.as_millis()).unwrap_or(u64::MAX);
         let drafts = self.drafts(open, trust_memory).await?;
         let facts = self.facts(commands, by_key, &drafts).await?;
         let mut decisions = Vec::with_capacity(drafts.len());
         let mut doubtful = Vec::new();
         for (key, draft) in drafts {
             let events = &by_key[&key];
-            match decide_one(commands, events, draft, &facts, key) {
+            match decide_one(commands, events, draft, &facts, key, rest_ms) {
                 Ok(decision) => decisions.push((key, decision)),
                 // Refused on a remembered run: look at the real one.
                 Err(Doubt) => doubtful.push(key),
@@ -187,7 +221,7 @@ impl Engine {
             let drafts = self.drafts(&doubtful, false).await?;
             let facts = self.facts(commands, by_key, &drafts).await?;
             for (key, draft) in drafts {
-                if let Ok(decision) = decide_one(commands, &by_key[&key], draft, &facts, key) {
+                if let Ok(decision) = decide_one(commands, &by_key[&key], draft, &facts, key, rest_ms) {
                     decisions.push((key, decision));
                 }
             }
@@ -277,8 +311,8 @@ impl Engine {
         for (key, draft) in &conditional {
             for &index in &by_key[key] {
                 // What an overtaken attempt brings is no fact.
-                if let (Record::Result(result), Event::Succeeded { token }) =
-                    (&commands[index].record, &commands[index].event)
+                if let (Some(result), Event::Succeeded { token }) =
+                    (commands[index].record.result(), &commands[index].event)
                     && draft.run.is_held_by(*token)
                 {
                     let output = serde_json::from_str(&result.output).unwrap_or(Value::Null);
@@ -332,6 +366,15 @@ impl Engine {
                     });
                     again.extend(part.into_iter().map(|(key, _)| key));
                 }
+                Err(StoreError::Overtaken(what)) if part.len() == 1 => {
+                    let (_, decision) = part.remove(0);
+                    for (index, verdict) in decision.verdicts {
+                        applied.verdicts[index] = match verdict {
+                            Verdict::Done => Verdict::Overtaken(what),
+                            other => other,
+                        };
+                    }
+                }
                 // One bad value must not take its neighbours down: halve until
                 // it stands alone.
                 Err(cause @ (StoreError::Data(_) | StoreError::Constraint { .. })) if part.len() == 1 => {
@@ -352,7 +395,7 @@ impl Engine {
                         }
                     }
                 }
-                Err(StoreError::Data(_) | StoreError::Constraint { .. }) => {
+                Err(StoreError::Data(_) | StoreError::Constraint { .. } | StoreError::Overtaken(_)) => {
                     metrics::counter!("galley_batches_bisected_total").increment(1);
                     let half = part.split_off(part.len() / 2);
                     parts.push(part);
@@ -438,12 +481,14 @@ fn decide_one(
     mut draft: Draft,
     known: &KnownFacts,
     key: WorkflowKey,
+    rest_ms: u64,
 ) -> Result<Decision, Doubt> {
     let seq = seq_of(draft.expected) + 1;
     let result = |step| known.outputs.get(&(key, step)).cloned();
     let facts = Facts {
         seq,
         jitter: rand::random(),
+        rest_ms,
         brief: known.briefs.get(&key).unwrap_or(&Value::Null),
         result: &result,
     };
@@ -497,6 +542,12 @@ fn write_batch(
                 }
                 write_effect(&mut batch, command, draft, effect);
             }
+            if matches!(command.event, Event::Cancel) {
+                batch.cancelled.push(*key);
+            }
+        }
+        if draft.plan.publishes {
+            write_post_states(&mut batch, *key, draft, *seq);
         }
         batch.runs.push(RunWrite {
             key: *key,
@@ -515,11 +566,41 @@ fn write_batch(
     (batch, written)
 }
 
+/// Posts follow their publish steps.
+fn write_post_states(batch: &mut SaveBatch, key: WorkflowKey, draft: &Draft, seq: u64) {
+    for (index, step) in draft.run.steps.iter().enumerate() {
+        let publishes = draft.plan.steps[usize::from(step.plan)].publishes;
+        if publishes
+            && step.changed == seq
+            && let Some(state) = PostState::of(step)
+        {
+            batch.post_states.push((key, index as StepIndex, state.word()));
+        }
+    }
+}
+
 fn write_record(batch: &mut SaveBatch, command: &Command, draft: &Draft) {
     match &command.record {
         Record::Nothing => {}
         Record::Result(result) => batch.results.push(result.clone()),
         Record::Attempt(attempt) => batch.attempts.push(attempt.clone()),
+        Record::Post(post) => {
+            batch.attempts.extend(post.attempt.clone());
+            batch.results.extend(post.result.clone());
+            if let Some((actor, action, object, detail)) = &post.audit {
+                batch.audit.push(AuditWrite {
+                    workspace: command.key.workspace,
+                    key: Some(command.key),
+                    actor: actor.clone(),
+                    action,
+                    object: object.clone(),
+                    detail: detail.clone(),
+                });
+            }
+            if let Some(step) = command.event.step() {
+                batch.posts.push((command.key, step, post.ops.clone()));
+            }
+        }
         Record::Person { actor, action, object, input } => {
             batch.audit.push(AuditWrite {
                 workspace: command.key.workspace,
@@ -563,9 +644,9 @@ fn write_effect(batch: &mut SaveBatch, command: &Command, draft: &Draft, effect:
 fn letter(command: &Command, draft: &Draft, step: StepIndex, why: &Death) -> LetterOpen {
     let run = &draft.run.steps[usize::from(step)];
     let agent = draft.plan.steps[usize::from(run.plan)].agent.to_string();
-    let (class, message) = match (why, &command.record) {
+    let (class, message) = match (why, command.record.attempt()) {
         (Death::Condition(problem), _) => ("condition".to_owned(), problem.clone()),
-        (_, Record::Attempt(attempt)) => (attempt.class.clone(), attempt.message.clone()),
+        (_, Some(attempt)) => (attempt.class.clone(), attempt.message.clone()),
         _ => (why.word().to_owned(), "no attempt reported why".to_owned()),
     };
     LetterOpen {

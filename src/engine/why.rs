@@ -161,9 +161,18 @@ fn why_workflow(history: &WorkflowHistory, queues: &[QueueView]) -> Why {
         WorkflowState::Failed => Why::fine(format!(
             "workflow {id} failed because a step was discarded; submit it again with another idempotency key"
         )),
-        WorkflowState::Running | WorkflowState::Stalled => {
-            // The most telling step: dead ones first, then whatever moves.
-            let order = [StepState::Dead, StepState::Running, StepState::Queued, StepState::Scheduled];
+        WorkflowState::Running | WorkflowState::Waiting | WorkflowState::Stalled => {
+            // The most telling step: what a person has to do first, then
+            // whatever moves.
+            let order = [
+                StepState::InDoubt,
+                StepState::Dead,
+                StepState::WaitingApproval,
+                StepState::Running,
+                StepState::Unknown,
+                StepState::Queued,
+                StepState::Scheduled,
+            ];
             let telling = order
                 .iter()
                 .find_map(|state| workflow.run.steps.iter().position(|step| step.state == *state));
@@ -209,6 +218,25 @@ fn why_step(history: &WorkflowHistory, queues: &[QueueView], step: StepIndex) ->
                 run.attempts
             ))
         }
+        StepState::WaitingApproval => Why::act(why_waiting(history, step, &name)),
+        StepState::InDoubt => {
+            let post = history.posts.get(&step).map(|post| post.id.to_string()).unwrap_or_default();
+            Why::act(format!(
+                "step `{name}`: nobody knows whether post {post} is out{}; look at the account, then `galley post resolve {post} --published` or `--not-there`",
+                last.map(|last| format!(" ({})", last.message)).unwrap_or_default()
+            ))
+        }
+        StepState::Unknown => {
+            let when = history.due.get(&step).map_or("soon", String::as_str);
+            Why::fine(format!(
+                "step `{name}`: the platform did not say whether the post is out; Galley finds out at {when}"
+            ))
+        }
+        StepState::Scheduled if history.posts.contains_key(&step) && last.is_none() => {
+            let post = &history.posts[&step];
+            let reason = post.reason.as_deref().unwrap_or("it waits for its slot");
+            Why::fine(format!("step `{name}`: post {} is not out yet: {reason}", post.id))
+        }
         StepState::Scheduled => {
             let when = history.due.get(&step).map_or("soon", String::as_str);
             let error =
@@ -227,6 +255,19 @@ fn why_step(history: &WorkflowHistory, queues: &[QueueView], step: StepIndex) ->
         StepState::Failed => Why::fine(format!("step `{name}` failed for good")),
         StepState::Cancelled => Why::fine(format!("step `{name}` was cancelled")),
     }
+}
+
+fn why_waiting(history: &WorkflowHistory, step: StepIndex, name: &str) -> String {
+    let question = history.questions.iter().find(|question| question.step == step);
+    let Some(question) = question else { return format!("step `{name}` waits for a person") };
+    let (id, reason) = (question.id, &question.reason);
+    let what = match question.post {
+        Some((post, revision)) => format!("post {post} (revision {revision}) waits for an approval"),
+        None => "waits for a person's go".to_owned(),
+    };
+    format!(
+        "step `{name}`: {what}: {reason}; `galley approval approve {id}` or `galley approval reject {id}`"
+    )
 }
 
 fn open_needs(history: &WorkflowHistory, step: StepIndex) -> String {

@@ -22,6 +22,9 @@ pub enum StoreError {
         /// The constraint's name.
         constraint: String,
     },
+    /// Something was not as it was when this was decided: nothing was written.
+    #[error("overtaken: {0}")]
+    Overtaken(Overtaken),
     /// A stored run cannot be read; the row is named.
     #[error("table runs, workspace {}, id {}: {source}", key.workspace, key.workflow)]
     Corrupt {
@@ -36,6 +39,29 @@ pub enum StoreError {
     /// Anything else: a bug.
     #[error("Postgres: {0}")]
     Other(#[source] sqlx::Error),
+}
+
+/// What was not as it was when a write about a post was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Overtaken {
+    /// The post was changed.
+    #[error("the post was changed meanwhile")]
+    Post,
+    /// The workspace's policy was changed.
+    #[error("the policy was changed meanwhile")]
+    Config,
+    /// Nobody said yes to these bytes, or the question is closed.
+    #[error("the approval is not there, or was answered meanwhile")]
+    Approval,
+    /// Somebody's intent exists, or the publication is not in that state.
+    #[error("the publication is not in that state any more")]
+    Publication,
+    /// The day has no place left.
+    #[error("the day has no place left")]
+    DayFull,
+    /// The day is about to end.
+    #[error("the day is about to end")]
+    DayEnds,
 }
 
 impl StoreError {

@@ -5,7 +5,10 @@
 //! asked. Every write runs to its end in a task of its own (see
 //! [`Store`]): a cancelled caller loses nothing.
 
+mod accounts;
 mod agents;
+mod approvals;
+mod automation;
 mod definitions;
 mod error;
 mod floor;
@@ -13,23 +16,32 @@ mod history;
 mod letters;
 mod migrations;
 mod pool;
+mod posts;
+mod publishing;
 mod runs;
 mod sessions;
+mod slots;
 mod timers;
 mod workflows;
 mod workspaces;
 
+pub use accounts::{AccountRow, AccountWrite};
 pub use agents::{AgentControl, AgentRow, ControlChange};
+pub use approvals::{ApprovalFilter, ApprovalRow};
+pub use automation::AutomationRow;
 pub use definitions::TemplateRow;
-pub use error::StoreError;
+pub use error::{Overtaken, StoreError};
 pub use floor::Floor;
 pub use history::{AttemptRow, AuditRow, ResultRow};
 pub use letters::{LetterClose, LetterFilter, LetterGroup, LetterOpen, LetterRow};
 pub use pool::Store;
+pub use posts::{PostFilter, PostRow, PostWrite, PublicationEventRow, PublicationRow, RevisionRow};
+pub use publishing::{DayRule, IntentWrite, PostOp, QuotaTake};
 pub use runs::{
     AttemptKey, AttemptWrite, AuditWrite, InputWrite, ResultWrite, RunRow, RunWrite, SaveBatch, TimerWrite,
 };
 pub use sessions::{SessionOpen, SessionRow};
+pub use slots::BookedRows;
 pub use timers::TimerRow;
 pub use workflows::{AcceptWrite, Accepted, WorkflowRow};
 pub use workspaces::WorkspaceRow;

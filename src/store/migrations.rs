@@ -8,7 +8,10 @@ use crate::error::StoreError;
 use crate::pool::Store;
 
 /// One line per migration; a test compares this with the folder.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "engine", include_str!("../../migrations/0001_engine.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "engine", include_str!("../../migrations/0001_engine.sql")),
+    (2, "publishing", include_str!("../../migrations/0002_publishing.sql")),
+];
 
 /// The body that `galley_now()` must have outside tests.
 const TRUE_CLOCK: &str = "SELECT now()";

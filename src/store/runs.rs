@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::error::StoreError;
 use crate::letters::{self, LetterClose, LetterOpen};
 use crate::pool::{Store, execute};
+use crate::publishing::{self, PostOp};
 
 /// A run as stored.
 #[derive(Clone, Debug)]
@@ -157,6 +158,12 @@ pub struct SaveBatch {
     pub inputs: Vec<InputWrite>,
     /// Audit lines.
     pub audit: Vec<AuditWrite>,
+    /// Where posts stand now, by their publish steps.
+    pub post_states: Vec<(WorkflowKey, StepIndex, &'static str)>,
+    /// Writes about posts, in order.
+    pub posts: Vec<(WorkflowKey, StepIndex, Vec<PostOp>)>,
+    /// Workflows that were cancelled: nobody is asked about them any more.
+    pub cancelled: Vec<WorkflowKey>,
 }
 
 impl SaveBatch {
@@ -171,6 +178,9 @@ impl SaveBatch {
             && self.closed.is_empty()
             && self.inputs.is_empty()
             && self.audit.is_empty()
+            && self.post_states.is_empty()
+            && self.posts.is_empty()
+            && self.cancelled.is_empty()
     }
 }
 
@@ -373,6 +383,13 @@ async fn save_side_rows(
         .bind(&input.input)
         .bind(&input.actor);
         execute(connection, insert).await?;
+    }
+    let states: Vec<_> = batch.post_states.iter().filter(|(key, ..)| won.contains(key)).collect();
+    publishing::follow(connection, &states).await?;
+    let cancelled: Vec<_> = batch.cancelled.iter().filter(|key| won.contains(key)).collect();
+    publishing::void_questions(connection, &cancelled).await?;
+    for (key, step, ops) in batch.posts.iter().filter(|(key, ..)| won.contains(key)) {
+        publishing::write(connection, *key, *step, ops).await?;
     }
     for line in batch.audit.iter().filter(|line| line.key.is_none_or(|key| won.contains(&key))) {
         write_audit(connection, line).await?;

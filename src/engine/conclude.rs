@@ -1,0 +1,200 @@
+//! Publishing, from the moment of sending: what became of it.
+
+use galley_core::decide::Event;
+use galley_core::publish::{Looked, Receipt, Sent};
+use galley_core::report::{Failure, StepError, Usage};
+use galley_store::{AttemptKey, AttemptWrite, PostOp, ResultWrite};
+use serde_json::json;
+
+use crate::claim::Claimed;
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::publish::{Begin, Sending};
+use crate::transition::{PostRecord, Verdict};
+
+impl Engine {
+    /// Records how sending a post ended. Repeating it is harmless.
+    ///
+    /// # Errors
+    /// Postgres is away: repeat. Given up, the reaper finds an open intent and
+    /// the post becomes unknown.
+    pub async fn conclude_publish(
+        &self,
+        claim: &Claimed,
+        sending: &Sending,
+        duration_ms: u32,
+        sent: &Sent,
+    ) -> Result<(), EngineError> {
+        let effect_key = sending.effect_key.clone();
+        let token = claim.token;
+        let attempt = |outcome, class: &str, message: &str| {
+            Some(attempt_of(claim, Some(duration_ms), outcome, class, message))
+        };
+        let (event, record) = match sent {
+            Sent::Published(receipt) => {
+                (Event::Succeeded { token }, published(claim, sending, duration_ms, receipt))
+            }
+            Sent::Refused(why) => {
+                let ops = vec![told(&effect_key, "failed", why), PostOp::FreeQuota { effect_key }];
+                let attempt = attempt("failed", "refused", why);
+                let failure = Failure::Permanent;
+                (Event::Failed { token, failure }, PostRecord { ops, attempt, ..PostRecord::default() })
+            }
+            Sent::NotSent { why, retry_after_ms } => {
+                let ops = vec![told(&effect_key, "not_sent", why), PostOp::FreeQuota { effect_key }];
+                let (failure, outcome) = match *retry_after_ms {
+                    Some(retry_after_ms) => (Failure::Throttled { retry_after_ms }, "throttled"),
+                    None => (Failure::Transient, "failed"),
+                };
+                let attempt = attempt(outcome, "not_sent", why);
+                (Event::Failed { token, failure }, PostRecord { ops, attempt, ..PostRecord::default() })
+            }
+            Sent::Unknown(why) => {
+                let ops = vec![told(&effect_key, "unknown", why)];
+                let attempt = attempt("unknown", "unknown_outcome", why);
+                (Event::Unsure { token }, PostRecord { ops, attempt, ..PostRecord::default() })
+            }
+        };
+        let word = match sent {
+            Sent::Published(_) => "published",
+            Sent::Refused(_) => "refused",
+            Sent::NotSent { .. } => "not_sent",
+            Sent::Unknown(_) => "unknown",
+        };
+        match self.publish_event(claim, event, record).await? {
+            Verdict::Done => {
+                let platform = sending.platform.clone();
+                metrics::counter!("galley_publications_total", "platform" => platform, "outcome" => word)
+                    .increment(1);
+            }
+            // Mine already, or taken from me: then its publication is unknown
+            // to whoever has it, and they look.
+            verdict => {
+                tracing::info!(post.id = %sending.post, ?verdict, "the outcome of post {} ({word}) was recorded before, or the step is somebody else's", sending.post);
+            }
+        }
+        Ok(())
+    }
+
+    /// Records what a look found. `Ok(Send)`: it is not there, send it again.
+    ///
+    /// # Errors
+    /// As [`Engine::conclude_publish`].
+    pub async fn conclude_look(
+        &self,
+        claim: &Claimed,
+        sending: Sending,
+        duration_ms: u32,
+        looked: Looked,
+    ) -> Result<Begin, EngineError> {
+        match looked {
+            Looked::Found(receipt) => {
+                self.conclude_publish(claim, &sending, duration_ms, &Sent::Published(receipt)).await?;
+                Ok(Begin::Nothing)
+            }
+            Looked::Absent => self.repeat_publish(claim, sending).await,
+            Looked::Unknown(why) => {
+                let told = format!("could not look: {why}");
+                self.conclude_publish(claim, &sending, duration_ms, &Sent::Unknown(told)).await?;
+                Ok(Begin::Nothing)
+            }
+        }
+    }
+
+    /// Only a person can find out.
+    pub(crate) async fn doubt(
+        &self,
+        claim: &Claimed,
+        effect_key: &str,
+        why: String,
+    ) -> Result<(), EngineError> {
+        let record = PostRecord {
+            attempt: Some(attempt_of(claim, None, "unknown", "in_doubt", &why)),
+            ops: vec![told(effect_key, "in_doubt", &why)],
+            ..PostRecord::default()
+        };
+        self.publish_event(claim, Event::Doubted { token: claim.token }, record).await?;
+        metrics::counter!("galley_posts_in_doubt_total").increment(1);
+        Ok(())
+    }
+
+    /// A post that will not go out as things are: a dead letter, with nothing
+    /// sent.
+    pub(crate) async fn end_publish(&self, claim: &Claimed, error: &StepError) -> Result<Begin, EngineError> {
+        let record = PostRecord {
+            attempt: Some(attempt_of(claim, None, "failed", &error.class, &error.message)),
+            ..PostRecord::default()
+        };
+        let event = Event::Failed { token: claim.token, failure: error.failure };
+        self.publish_event(claim, event, record).await?;
+        Ok(Begin::Nothing)
+    }
+}
+
+fn told(effect_key: &str, state: &'static str, why: &str) -> PostOp {
+    PostOp::Conclude {
+        effect_key: effect_key.to_owned(),
+        state,
+        remote_id: None,
+        link: None,
+        told: Some(clean(why)),
+        by: None,
+    }
+}
+
+fn published(claim: &Claimed, sending: &Sending, duration_ms: u32, receipt: &Receipt) -> PostRecord {
+    let remote_id = clean(&receipt.remote_id);
+    let link = receipt.link.as_deref().map(clean);
+    let output =
+        json!({ "post": sending.post, "account": sending.account, "remoteId": remote_id, "link": link });
+    PostRecord {
+        ops: vec![PostOp::Conclude {
+            effect_key: sending.effect_key.clone(),
+            state: "published",
+            remote_id: Some(remote_id),
+            link,
+            told: None,
+            by: None,
+        }],
+        result: Some(ResultWrite {
+            attempt: attempt_key(claim),
+            duration_ms,
+            usage: Usage::default(),
+            output: output.to_string().into(),
+        }),
+        ..PostRecord::default()
+    }
+}
+
+/// What a platform tells can be anything: what Postgres cannot store must not
+/// keep a receipt from being written.
+fn clean(text: &str) -> String {
+    text.chars().filter(|c| *c != '\0').take(2_000).collect()
+}
+
+fn attempt_key(claim: &Claimed) -> AttemptKey {
+    AttemptKey {
+        key: claim.key(),
+        step: claim.token.step,
+        epoch: claim.token.epoch,
+        nonce: claim.token.nonce.0,
+        session: claim.session,
+    }
+}
+
+fn attempt_of(
+    claim: &Claimed,
+    duration_ms: Option<u32>,
+    outcome: &'static str,
+    class: &str,
+    message: &str,
+) -> AttemptWrite {
+    AttemptWrite {
+        attempt: attempt_key(claim),
+        outcome,
+        class: clean(class),
+        message: clean(message),
+        duration_ms,
+        usage: Usage::default(),
+    }
+}

@@ -1,0 +1,126 @@
+//! The policy of a workspace: read, replaced, and turned into what a day is.
+
+use galley_core::automation::{AutomationConfig, time_zone};
+use galley_core::ids::WorkspaceId;
+use galley_core::slot::DayZone;
+use galley_store::{AutomationRow, DayRule, StoreError};
+
+use crate::engine::Engine;
+use crate::error::EngineError;
+
+/// A workspace's policy and what it was read at.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The config.
+    pub config: AutomationConfig,
+    /// Rises with every change.
+    pub version: i64,
+    /// The row.
+    pub row: AutomationRow,
+}
+
+impl Policy {
+    fn of(row: AutomationRow) -> Result<Self, EngineError> {
+        let config = match &row.config {
+            None => AutomationConfig::default(),
+            Some(json) => serde_json::from_str(json)
+                .map_err(|error| EngineError::Internal(format!("a stored policy cannot be read: {error}")))?,
+        };
+        Ok(Self { config, version: row.version, row })
+    }
+
+    /// The database's time.
+    pub(crate) fn now(&self) -> Result<jiff::Timestamp, EngineError> {
+        instant(&self.row.now)
+    }
+
+    /// Whose days the limits count in, for Postgres.
+    pub(crate) fn day_rule(&self) -> DayRule {
+        self.row.day_rule(&self.config.time_zone)
+    }
+
+    /// Whose days the limits count in, for choosing slots.
+    pub(crate) fn days(&self) -> Result<DayZone, EngineError> {
+        let zone = |name: &str| time_zone(name).map_err(EngineError::Internal);
+        let previous = match &self.row.previous {
+            Some((name, since)) => Some((zone(name)?, instant(since)?)),
+            None => None,
+        };
+        Ok(DayZone { zone: zone(&self.config.time_zone)?, previous })
+    }
+}
+
+/// An instant as Postgres writes it.
+pub(crate) fn instant(text: &str) -> Result<jiff::Timestamp, EngineError> {
+    text.parse().map_err(|error| EngineError::Internal(format!("`{text}` is no instant: {error}")))
+}
+
+impl Engine {
+    /// A workspace's policy; the careful default when nobody set one.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn policy(&self, workspace: WorkspaceId) -> Result<Policy, EngineError> {
+        Policy::of(self.store().automation(workspace).await?)
+    }
+
+    /// Replaces a workspace's policy. What waits for an approval goes on
+    /// waiting, however loose the new policy is; a new time zone is in force
+    /// from its next full day.
+    ///
+    /// # Errors
+    /// [`EngineError::Invalid`] with every problem; [`EngineError::Conflict`]
+    /// when it is not at the version that was seen any more.
+    pub async fn set_policy(
+        &self,
+        workspace: WorkspaceId,
+        config: &AutomationConfig,
+        seen: Option<i64>,
+        actor: &str,
+    ) -> Result<Policy, EngineError> {
+        let mut problems = config.problems();
+        let known = self.fleet().fresh().await?;
+        for agent in config.enabled_agents.iter().flatten() {
+            if !known.agents.contains_key(agent) {
+                problems.push(galley_core::plan::Problem::new(
+                    "enabledAgents",
+                    format!("no agent type `{agent}` is registered; see `galley agent list`"),
+                ));
+            }
+        }
+        if !problems.is_empty() {
+            return Err(EngineError::Invalid(problems));
+        }
+        let old = self.policy(workspace).await?;
+        if seen.is_some_and(|seen| seen != old.version) {
+            return Err(EngineError::Conflict(format!(
+                "the policy was changed meanwhile: it is at version {}; look at it and try again",
+                old.version
+            )));
+        }
+        let previous = if config.time_zone == old.config.time_zone {
+            old.row.previous.clone()
+        } else {
+            let zone =
+                time_zone(&config.time_zone).map_err(|problem| EngineError::invalid("timeZone", problem))?;
+            let now = old.now()?;
+            let days = old.days()?;
+            // A second change before the first is in force: the zone that
+            // counts now goes on counting.
+            let counting = match &old.row.previous {
+                Some((name, since)) if now < instant(since)? => name.clone(),
+                _ => old.config.time_zone.clone(),
+            };
+            Some((counting, days.change(&zone, now).to_string()))
+        };
+        let json = serde_json::to_string(config)
+            .map_err(|error| EngineError::Internal(format!("a policy does not serialize: {error}")))?;
+        match self.store().put_automation(workspace, old.version, json, previous, actor.to_owned()).await {
+            Ok(()) => self.policy(workspace).await,
+            Err(StoreError::Overtaken(_)) => Err(EngineError::Conflict(
+                "the policy was changed by somebody else at the same moment; look at it and try again".into(),
+            )),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

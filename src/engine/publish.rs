@@ -1,0 +1,569 @@
+//! Publishing, up to the moment of sending: which post a claimed publish step
+//! has, whether the policy lets it out, when, and the intent.
+//!
+//! The intent is one transaction: the run's compare-and-set, the post and the
+//! policy unchanged, the approval of these very bytes, a place in every daily
+//! limit, and the publication. Nothing is sent without it, and nothing is sent
+//! twice by it. What an unknown outcome means is decided here, by what the
+//! platform can tell, never by its adapter.
+
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use galley_core::automation::Gate;
+use galley_core::decide::Event;
+use galley_core::hash;
+use galley_core::ids::{AgentType, ApprovalId, PostId, WorkspaceId};
+use galley_core::plan::Problem;
+use galley_core::publish::{Capability, Next, PostContent, after, content_of, target_of};
+use galley_core::report::StepError;
+use galley_store::{
+    AccountRow, IntentWrite, Overtaken, PostOp, PostRow, PostWrite, PublicationRow, QuotaTake,
+};
+use secrecy::SecretString;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::claim::Claimed;
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::policy::{Policy, instant};
+use crate::transition::{Command, PostRecord, Record, Verdict};
+
+/// What the engine asks about platforms; answered by whoever has the adapters.
+#[async_trait]
+pub trait Platforms: Send + Sync + std::fmt::Debug {
+    /// The platforms there are adapters for.
+    fn names(&self) -> Vec<String>;
+
+    /// What the platform can tell about a post that may be out; `None` for a
+    /// platform nobody knows.
+    fn capability(&self, platform: &str, settings: &Value) -> Option<Capability>;
+
+    /// Whether an account can be used; empty when it can.
+    fn check_account(&self, platform: &str, settings: &Value, credential: &SecretString) -> Vec<Problem>;
+
+    /// Whether the platform would take the post as it is.
+    ///
+    /// # Errors
+    /// A sentence that says why not.
+    fn check_post(&self, platform: &str, settings: &Value, post: &PostContent) -> Result<(), String>;
+
+    /// Tries an account without any effect.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong.
+    async fn test(
+        &self,
+        platform: &str,
+        account: &str,
+        settings: &Value,
+        credential: &SecretString,
+    ) -> Result<String, String>;
+}
+
+/// A post that may be sent now, or asked for.
+#[derive(Clone, Debug)]
+pub struct Sending {
+    /// The post.
+    pub post: PostId,
+    /// The key that every attempt carries.
+    pub effect_key: String,
+    /// The frozen content.
+    pub content: PostContent,
+    /// When it was first meant to go out, RFC 3339: the same in every attempt.
+    pub intended_at: String,
+    /// The account's name.
+    pub account: String,
+    /// The platform.
+    pub platform: String,
+    /// What the adapter needs to know.
+    pub settings: Value,
+    /// The opened credential.
+    pub credential: SecretString,
+    /// Nothing may be sent any more after this.
+    pub not_after: Instant,
+}
+
+/// What is to be done about a claimed publish step.
+#[derive(Debug)]
+pub enum Begin {
+    /// Send it.
+    Send(Box<Sending>),
+    /// Somebody may have sent it: look first.
+    Look(Box<Sending>),
+    /// Nothing: the step waits, is over, or is somebody else's.
+    Nothing,
+}
+
+/// How often a decision is taken again because something changed meanwhile.
+const TRIES: usize = 8;
+
+/// Slots this close are now.
+const SOON: Duration = Duration::from_millis(500);
+
+impl Engine {
+    /// Finds out what to do about a claimed publish step, and writes the intent
+    /// when it may go out.
+    ///
+    /// # Errors
+    /// Postgres is away: nobody knows what was committed; repeat, it recognises
+    /// its own intent.
+    pub async fn begin_publish(&self, claim: &Claimed) -> Result<Begin, EngineError> {
+        let begun = Instant::now();
+        let Some(platforms) = self.config().platforms.clone() else {
+            let error = StepError::permanent("no_platform", "this worker has no adapters for platforms");
+            return self.end_publish(claim, &error).await;
+        };
+        let platforms = platforms.as_ref();
+        for _ in 0..TRIES {
+            let Some(post) = self.store().post_of_step(claim.key(), claim.ticket.step).await? else {
+                match self.make_post(claim, platforms).await? {
+                    Ok(()) => continue,
+                    Err(refused) => return self.end_publish(claim, &refused).await,
+                }
+            };
+            let found = self.found(claim, post, platforms).await?;
+            let found = match found {
+                Ok(found) => found,
+                Err(refused) => return self.end_publish(claim, &refused).await,
+            };
+            if let Some(begin) = self.judge(claim, &found, platforms, begun).await? {
+                return Ok(begin);
+            }
+        }
+        // Something changes all the time: later.
+        self.postpone(claim, None, 1_000, "it kept changing while it was about to go out").await
+    }
+
+    /// Makes the step's post from what was written for its platform. The inner
+    /// error is for the dead letter.
+    async fn make_post(
+        &self,
+        claim: &Claimed,
+        platforms: &dyn Platforms,
+    ) -> Result<Result<(), StepError>, EngineError> {
+        let workspace = claim.ticket.workspace;
+        let name = match target_of(&claim.input) {
+            Ok(name) => name,
+            Err(why) => return Ok(Err(StepError::permanent("no_account", why))),
+        };
+        let Some(account) = self.store().account(workspace, name).await? else {
+            let told = format!("there is no account `{name}` in this workspace; add it and retry");
+            return Ok(Err(StepError::permanent("no_account", told)));
+        };
+        let content = match content_of(&claim.input, &account.content_platform) {
+            Ok(content) => content,
+            Err(why) => return Ok(Err(StepError::permanent("no_content", why))),
+        };
+        if let Err(why) = platforms.check_post(&account.platform, &settings(&account), &content) {
+            let told = format!("{} does not take the post: {why}", account.platform);
+            return Ok(Err(StepError::permanent("bad_post", told)));
+        }
+        let made = self.store().make_post(PostWrite {
+            id: post_id(&claim.effect_key),
+            key: claim.key(),
+            step: claim.ticket.step,
+            step_name: claim.step_name.clone(),
+            account: account.id,
+            content_hash: content.hash(),
+            content: json(&content)?,
+        });
+        match made.await {
+            Ok(()) => Ok(Ok(())),
+            Err(galley_store::StoreError::Data(cause)) => Ok(Err(StepError::permanent(
+                "unstorable_output",
+                format!("Postgres refused the post: {cause}"),
+            ))),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Everything a decision about the post needs.
+    async fn found(
+        &self,
+        claim: &Claimed,
+        post: PostRow,
+        platforms: &dyn Platforms,
+    ) -> Result<Result<Found, StepError>, EngineError> {
+        let workspace = claim.ticket.workspace;
+        let policy = self.policy(workspace).await?;
+        let Some(account) = self.store().account_by_id(workspace, post.account).await? else {
+            return Err(EngineError::Internal(format!("post {} has no account", post.id)));
+        };
+        let publication = self.store().publication(workspace, post.id).await?;
+        let settings = settings(&account);
+        let Some(capability) = platforms.capability(&account.platform, &settings) else {
+            let told = format!("this worker has no adapter for the platform `{}`", account.platform);
+            return Ok(Err(StepError::permanent("no_platform", told)));
+        };
+        Ok(Ok(Found { workspace, post, policy, account, publication, settings, capability }))
+    }
+
+    /// One decision; `None` when something changed meanwhile.
+    async fn judge(
+        &self,
+        claim: &Claimed,
+        found: &Found,
+        platforms: &dyn Platforms,
+        begun: Instant,
+    ) -> Result<Option<Begin>, EngineError> {
+        if let Some(publication) = &found.publication
+            && matches!(publication.state.as_str(), "intent" | "unknown")
+        {
+            return self.judge_open(claim, found, publication, begun).await.map(Some);
+        }
+        if found.account.removed_at.is_some() {
+            let told = format!("the account `{}` was removed; discard the post", found.account.name);
+            return self.end_publish(claim, &StepError::permanent("no_account", told)).await.map(Some);
+        }
+        let approval = match found.policy.config.gate(&claim.agent, &found.account.platform, found.post.held)
+        {
+            Gate::Forbidden(why) => {
+                let told = format!("{why}; change the policy and retry, or discard the post");
+                return self.end_publish(claim, &StepError::permanent("forbidden", told)).await.map(Some);
+            }
+            Gate::NeedsApproval(why) => match self.approval_of(claim, &found.post).await? {
+                Some(approval) => Some(approval),
+                None => return self.hold(claim, found, why).await,
+            },
+            Gate::Free => None,
+        };
+        let content: PostContent = parsed(&found.post.content)?;
+        if let Err(why) = platforms.check_post(&found.account.platform, &found.settings, &content) {
+            let told = format!("{} does not take the post: {why}", found.account.platform);
+            return self.end_publish(claim, &StepError::permanent("bad_post", told)).await.map(Some);
+        }
+        if let Some(begin) = self.wait_for_slot(claim, found).await? {
+            return Ok(begin);
+        }
+        self.intend(claim, found, approval, content, begun).await
+    }
+
+    /// A post that somebody may have sent.
+    async fn judge_open(
+        &self,
+        claim: &Claimed,
+        found: &Found,
+        publication: &PublicationRow,
+        begun: Instant,
+    ) -> Result<Begin, EngineError> {
+        let sending = match self.sending(claim, found, publication, begun) {
+            Ok(sending) => sending,
+            Err(problem) => {
+                // Nobody can look without the credential.
+                self.doubt(claim, &publication.effect_key, problem.message).await?;
+                return Ok(Begin::Nothing);
+            }
+        };
+        if publication.state == "intent" && publication.nonce == claim.token.nonce.0 {
+            // My own intent, whose commit got no reply: nothing was sent yet.
+            return Ok(Begin::Send(Box::new(sending)));
+        }
+        match after(found.capability, u64::try_from(publication.since_s).unwrap_or(0)) {
+            Next::Repeat => self.repeat_publish(claim, sending).await,
+            Next::Look => Ok(Begin::Look(Box::new(sending))),
+            Next::Ask => {
+                let told = match found.capability {
+                    Capability::Idempotent { .. } => "the platform no longer keeps the key of this post",
+                    _ => "the platform cannot be asked whether the post is there",
+                };
+                self.doubt(claim, &publication.effect_key, told.into()).await?;
+                Ok(Begin::Nothing)
+            }
+        }
+    }
+
+    /// Writes that a post of which nobody knows is sent once more with its key.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn repeat_publish(&self, claim: &Claimed, mut sending: Sending) -> Result<Begin, EngineError> {
+        let window = self.config().publishing.window;
+        let begun = Instant::now();
+        let record = PostRecord {
+            ops: vec![PostOp::Repeat {
+                effect_key: sending.effect_key.clone(),
+                nonce: claim.token.nonce.0,
+                window_ms: millis(window),
+            }],
+            ..PostRecord::default()
+        };
+        match self.publish_event(claim, Event::Repeated { token: claim.token }, record).await? {
+            Verdict::Done => {
+                sending.not_after = begun + window;
+                Ok(Begin::Send(Box::new(sending)))
+            }
+            _ => Ok(Begin::Nothing),
+        }
+    }
+
+    async fn approval_of(&self, claim: &Claimed, post: &PostRow) -> Result<Option<ApprovalId>, EngineError> {
+        let standing = self.store().standing_approval(claim.key(), claim.ticket.step).await?;
+        Ok(standing
+            .filter(|approval| approval.status == "approved" && approval.content_hash == post.content_hash)
+            .map(|approval| approval.id))
+    }
+
+    async fn hold(&self, claim: &Claimed, found: &Found, why: &str) -> Result<Option<Begin>, EngineError> {
+        let post = &found.post;
+        let record = PostRecord {
+            ops: vec![
+                PostOp::GuardPost { post: post.id, version: post.version },
+                ask(post, &claim.step_name, why, &found.policy),
+            ],
+            ..PostRecord::default()
+        };
+        match self.publish_event(claim, Event::Held { token: claim.token }, record).await? {
+            Verdict::Overtaken(_) => Ok(None),
+            _ => Ok(Some(Begin::Nothing)),
+        }
+    }
+
+    /// `None`: it is time. Inner `None`: something changed meanwhile.
+    async fn wait_for_slot(
+        &self,
+        claim: &Claimed,
+        found: &Found,
+    ) -> Result<Option<Option<Begin>>, EngineError> {
+        let now = found.policy.now()?;
+        let Some(slot) = &found.post.slot_at else {
+            if !found.is_limited() || found.publication.as_ref().is_some_and(|p| p.quota_held) {
+                return Ok(None);
+            }
+            return match self.choose_slot(found, now, None).await? {
+                true => Ok(Some(None)),
+                false => {
+                    let told = "there is no free slot within a year; loosen the limits and retry";
+                    let error = StepError::permanent("no_slot", told);
+                    Ok(Some(Some(self.end_publish(claim, &error).await?)))
+                }
+            };
+        };
+        let slot = instant(slot)?;
+        let wait = u64::try_from(slot.duration_since(now).as_millis()).unwrap_or(0);
+        if u128::from(wait) < SOON.as_millis() {
+            return Ok(None);
+        }
+        let told = format!("its slot is {}", found.local(slot)?);
+        let reason = found.post.reason.clone().filter(|told| told.contains("moved to")).unwrap_or(told);
+        self.postpone(claim, Some(found.post.id), wait, &reason).await.map(|begin| Some(Some(begin)))
+    }
+
+    async fn intend(
+        &self,
+        claim: &Claimed,
+        found: &Found,
+        approval: Option<ApprovalId>,
+        content: PostContent,
+        begun: Instant,
+    ) -> Result<Option<Begin>, EngineError> {
+        let (post, policy) = (&found.post, &found.policy);
+        let window = self.config().publishing.window;
+        let credential = match self.credential(claim, &found.account) {
+            Ok(credential) => credential,
+            Err(refused) => return self.end_publish(claim, &refused).await.map(Some),
+        };
+        let mut ops = vec![
+            PostOp::GuardPost { post: post.id, version: post.version },
+            PostOp::GuardConfig { version: policy.version },
+        ];
+        if let Some(approval) = approval {
+            ops.push(PostOp::GuardApproval { approval, content_hash: post.content_hash.clone() });
+        }
+        ops.push(PostOp::Intend(Box::new(IntentWrite {
+            effect_key: claim.effect_key.clone(),
+            post: post.id,
+            account: found.account.id,
+            revision: post.revision,
+            content_hash: post.content_hash.clone(),
+            payload: post.content.clone(),
+            approval,
+            nonce: claim.token.nonce.0,
+            window_ms: millis(window),
+        })));
+        if !found.publication.as_ref().is_some_and(|publication| publication.quota_held) {
+            ops.push(PostOp::TakeQuota {
+                effect_key: claim.effect_key.clone(),
+                takes: vec![
+                    QuotaTake { account: None, limit: policy.config.max_daily_posts },
+                    QuotaTake { account: Some(found.account.id), limit: found.account_limit() },
+                ],
+                day: policy.day_rule(),
+                window_ms: millis(window),
+            });
+        }
+        let record = PostRecord { ops, ..PostRecord::default() };
+        match self.publish_event(claim, Event::Intent { token: claim.token }, record).await? {
+            Verdict::Done => {}
+            Verdict::Overtaken(Overtaken::DayFull | Overtaken::DayEnds) => {
+                let now = policy.now()?;
+                let tomorrow = policy.days()?.next_day(now);
+                let moved = "the day's posts are used up";
+                return match self.choose_slot(found, tomorrow, Some(moved)).await? {
+                    // Decided again on the new slot: it will wait for it.
+                    true => Ok(None),
+                    false => Ok(Some(self.postpone(claim, Some(post.id), 60_000, moved).await?)),
+                };
+            }
+            Verdict::Overtaken(_) => return Ok(None),
+            _ => return Ok(Some(Begin::Nothing)),
+        }
+        let Some(publication) = self.store().publication(claim.ticket.workspace, post.id).await? else {
+            return Err(EngineError::Internal(format!("the intent of post {} is not there", post.id)));
+        };
+        Ok(Some(Begin::Send(Box::new(Sending {
+            post: post.id,
+            effect_key: claim.effect_key.clone(),
+            content,
+            intended_at: publication.intended_at,
+            account: found.account.name.clone(),
+            platform: found.account.platform.clone(),
+            settings: found.settings.clone(),
+            credential,
+            not_after: begun + window,
+        }))))
+    }
+
+    fn sending(
+        &self,
+        claim: &Claimed,
+        found: &Found,
+        publication: &PublicationRow,
+        begun: Instant,
+    ) -> Result<Sending, StepError> {
+        let content = serde_json::from_str(&publication.payload)
+            .map_err(|error| StepError::permanent("bad_post", format!("its frozen payload: {error}")))?;
+        Ok(Sending {
+            post: found.post.id,
+            effect_key: publication.effect_key.clone(),
+            content,
+            intended_at: publication.intended_at.clone(),
+            account: found.account.name.clone(),
+            platform: found.account.platform.clone(),
+            settings: found.settings.clone(),
+            credential: self.credential(claim, &found.account)?,
+            not_after: begun + self.config().publishing.window,
+        })
+    }
+
+    fn credential(&self, claim: &Claimed, account: &AccountRow) -> Result<SecretString, StepError> {
+        let Some(seal) = &self.config().seal else {
+            let told =
+                "this worker has no GALLEY_SECRET_KEY, so it cannot open credentials; set it and retry";
+            return Err(StepError::permanent("no_key", told));
+        };
+        seal.open(claim.ticket.workspace, account.id, &account.credential)
+            .map_err(|error| StepError::permanent("no_credential", error.to_string()))
+    }
+
+    /// Gives the post the next free slot; `false` when there is none.
+    async fn choose_slot(
+        &self,
+        found: &Found,
+        from: jiff::Timestamp,
+        moved: Option<&str>,
+    ) -> Result<bool, EngineError> {
+        let plan = found.slot_plan()?;
+        let account = found.account.id;
+        let chosen = self
+            .store()
+            .choose_slot(
+                found.workspace,
+                found.post.id,
+                found.post.version,
+                moved.map(|why| format!("{why}; moved to the next free slot")),
+                move |rows| plan.choose(account, rows, from).map(|at| at.to_string()),
+            )
+            .await;
+        match chosen {
+            Ok(slot) => Ok(slot.is_some()),
+            // Looked at again.
+            Err(galley_store::StoreError::Overtaken(_)) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn postpone(
+        &self,
+        claim: &Claimed,
+        post: Option<PostId>,
+        delay_ms: u64,
+        reason: &str,
+    ) -> Result<Begin, EngineError> {
+        let ops = post.map(|post| PostOp::Reason { post, reason: reason.to_owned() });
+        let record = PostRecord { ops: ops.into_iter().collect(), ..PostRecord::default() };
+        self.publish_event(claim, Event::Postponed { token: claim.token, delay_ms }, record).await?;
+        Ok(Begin::Nothing)
+    }
+
+    /// Moves the claimed step, frees its ticket and pushes what follows.
+    pub(crate) async fn publish_event(
+        &self,
+        claim: &Claimed,
+        event: Event,
+        record: PostRecord,
+    ) -> Result<Verdict, EngineError> {
+        let over = !matches!(event, Event::Intent { .. } | Event::Repeated { .. });
+        let command = Command { key: claim.key(), event, record: Record::Post(Box::new(record)) };
+        let mut applied = self.apply(&[command]).await?;
+        let verdict = applied.verdicts.remove(0);
+        let done: Vec<(AgentType, _)> = if over && !matches!(verdict, Verdict::Overtaken(_)) {
+            vec![(claim.agent.clone(), claim.ticket)]
+        } else {
+            Vec::new()
+        };
+        self.push(&done, &applied).await;
+        Ok(verdict)
+    }
+}
+
+/// What a decision about a post stands on.
+pub(crate) struct Found {
+    pub(crate) workspace: WorkspaceId,
+    pub(crate) post: PostRow,
+    pub(crate) policy: Policy,
+    pub(crate) account: AccountRow,
+    pub(crate) publication: Option<PublicationRow>,
+    settings: Value,
+    capability: Capability,
+}
+
+/// The question to a person about the newest revision of a post.
+pub(crate) fn ask(post: &PostRow, step_name: &str, why: &str, policy: &Policy) -> PostOp {
+    PostOp::Ask {
+        approval: ApprovalId(Uuid::now_v7()),
+        kind: "post",
+        step_name: step_name.to_owned(),
+        post: Some((post.id, post.revision)),
+        content_hash: post.content_hash.clone(),
+        reason: why.to_owned(),
+        expires_s: i64::from(policy.config.approval_expiry_hours) * 3_600,
+    }
+}
+
+pub(crate) fn settings(account: &AccountRow) -> Value {
+    serde_json::from_str(&account.settings).unwrap_or(Value::Null)
+}
+
+fn json(content: &PostContent) -> Result<String, EngineError> {
+    serde_json::to_string(content)
+        .map_err(|error| EngineError::Internal(format!("a post does not serialize: {error}")))
+}
+
+pub(crate) fn parsed(content: &str) -> Result<PostContent, EngineError> {
+    serde_json::from_str(content)
+        .map_err(|error| EngineError::Internal(format!("a stored post cannot be read: {error}")))
+}
+
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The same for every attempt of the step, so that it is made once.
+fn post_id(effect_key: &str) -> PostId {
+    let digest = hash::of_parts(&[b"post", effect_key.as_bytes()]);
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    PostId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+}

@@ -128,6 +128,12 @@ pub enum Event {
         /// Which attempt.
         token: Token,
     },
+    /// A post of which nobody knows whether it went out is sent once more, with
+    /// the same key.
+    Repeated {
+        /// Which attempt.
+        token: Token,
+    },
     /// Nobody knows whether the post went out.
     Unsure {
         /// Which attempt.
@@ -145,6 +151,36 @@ pub enum Event {
         /// What they found.
         how: Settlement,
     },
+}
+
+impl Event {
+    /// The step it is about; `None` for the whole workflow.
+    pub fn step(&self) -> Option<StepIndex> {
+        match self {
+            Self::Accepted | Self::Cancel => None,
+            Self::Claim { step, .. }
+            | Self::LeaseLost { step, .. }
+            | Self::Due { step, .. }
+            | Self::Replay { step, .. }
+            | Self::Discard { step }
+            | Self::NeedsGo { step, .. }
+            | Self::Approved { step }
+            | Self::Withdrawn { step }
+            | Self::Refused { step }
+            | Self::Amended { step, .. }
+            | Self::Settled { step, .. } => Some(*step),
+            Self::Succeeded { token }
+            | Self::Failed { token, .. }
+            | Self::GivenBack { token }
+            | Self::Overdue { token }
+            | Self::Held { token }
+            | Self::Postponed { token, .. }
+            | Self::Intent { token }
+            | Self::Repeated { token }
+            | Self::Unsure { token }
+            | Self::Doubted { token } => Some(token.step),
+        }
+    }
 }
 
 /// What a person says about a post in doubt.

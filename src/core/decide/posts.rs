@@ -60,6 +60,14 @@ impl Mover<'_> {
                 self.step_mut(token.step).intent = true;
                 Ok(())
             }
+            Event::Repeated { token } => {
+                self.fenced(token)?;
+                if !self.may_be_out(token.step) {
+                    return Err(Refusal::NotWaiting(StepState::Running));
+                }
+                self.step_mut(token.step);
+                Ok(())
+            }
             Event::Unsure { token } => {
                 self.fenced(token)?;
                 if !self.may_be_out(token.step) {

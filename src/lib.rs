@@ -128,6 +128,7 @@ impl Worker {
             host: std::env::var("HOSTNAME").unwrap_or_else(|_| "localhost".into()),
             agents: Vec::new(),
             concurrency: self.concurrency,
+            adapters: None,
             on_recorded: None,
         };
         galley_worker::run(engine, self.registry, options, stop).await?;

@@ -232,6 +232,7 @@ pub async fn run_worker(args: BenchWorkerArgs, stop: Stop) -> anyhow::Result<()>
         host: "localhost".into(),
         agents: Vec::new(),
         concurrency: args.concurrency,
+        adapters: None,
         on_recorded: Some(Arc::new(move |reports| {
             let recorded = reports.iter().filter(|(_, recorded)| *recorded == Recorded::Yes);
             ledger.write(

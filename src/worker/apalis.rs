@@ -172,12 +172,14 @@ where
                 let error: BoxDynError = error.into();
                 let error =
                     StepError::transient("worker_error", format!("the worker ended the attempt: {error}"));
-                Ended { outcome: Outcome::Failed(error), took: std::time::Duration::ZERO }
+                Ended { outcome: Some(Outcome::Failed(error)), took: std::time::Duration::ZERO }
             });
             running.remove(attempt.claim.key(), attempt.claim.token.nonce.0);
             // The receiver is gone only when the process ends: the reaper
             // returns the step.
-            let _ = finished.send(attempt.finished(ended));
+            if let Some(report) = attempt.finished(ended) {
+                let _ = finished.send(report);
+            }
             Ok(())
         })
     }

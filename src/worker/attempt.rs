@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use galley_agents::{Registry, StepContext};
 use galley_core::ids::WorkflowKey;
+use galley_core::publish::PUBLISHER;
 use galley_core::report::StepError;
 use galley_engine::{Claimed, Outcome, Report};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::gate::Slot;
+use crate::publish::Postman;
 
 /// How long a cancelled agent may take to stop by itself (and report its bill)
 /// before it is dropped.
@@ -32,7 +34,8 @@ pub(crate) struct Attempt {
 /// How an attempt ended, and how long it took.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    pub(crate) outcome: Outcome,
+    /// `None`: it is recorded already.
+    pub(crate) outcome: Option<Outcome>,
     pub(crate) took: Duration,
 }
 
@@ -44,10 +47,11 @@ pub(crate) struct Finished {
 }
 
 impl Attempt {
-    /// Its report.
-    pub(crate) fn finished(self, ended: Ended) -> Finished {
+    /// Its report, unless it was recorded already.
+    pub(crate) fn finished(self, ended: Ended) -> Option<Finished> {
         let duration_ms = u32::try_from(ended.took.as_millis()).unwrap_or(u32::MAX);
-        Finished { report: Report::of(&self.claim, duration_ms, ended.outcome), slot: self.slot }
+        let outcome = ended.outcome?;
+        Some(Finished { report: Report::of(&self.claim, duration_ms, outcome), slot: self.slot })
     }
 }
 
@@ -86,6 +90,8 @@ impl Running {
 #[derive(Debug)]
 pub(crate) struct Runner {
     pub(crate) registry: Arc<Registry>,
+    /// Runs publish steps, where this worker has adapters.
+    pub(crate) postman: Option<Postman>,
     /// The second stop signal: unfinished attempts are given back.
     pub(crate) hard_stop: CancellationToken,
 }
@@ -105,11 +111,36 @@ impl Runner {
             attempt = claim.attempt,
             traceparent = claim.traceparent.as_deref(),
         );
-        let outcome = self.outcome(attempt).instrument(span).await;
+        let outcome = match &self.postman {
+            Some(postman) if claim.agent.as_str() == PUBLISHER => {
+                self.delivered(postman, attempt).instrument(span).await
+            }
+            _ => Some(self.outcome(attempt).instrument(span).await),
+        };
         let took = begun.elapsed();
         metrics::histogram!("galley_step_seconds", "agent" => claim.agent.to_string())
             .record(took.as_secs_f64());
         Ended { outcome, took }
+    }
+
+    /// Runs a publish step. Whatever ends it early says nothing about the post:
+    /// given back with an open intent, the run makes it unknown.
+    async fn delivered(&self, postman: &Postman, attempt: &Attempt) -> Option<Outcome> {
+        if self.hard_stop.is_cancelled() {
+            return Some(Outcome::GivenBack);
+        }
+        let deliver = AssertUnwindSafe(postman.deliver(attempt)).catch_unwind();
+        tokio::select! {
+            biased;
+            done = deliver => match done {
+                Ok(()) => None,
+                Err(panic) => {
+                    tracing::error!("{}", panic_text(panic.as_ref()));
+                    Some(Outcome::GivenBack)
+                }
+            },
+            () = self.stopped_hard(attempt) => Some(Outcome::GivenBack),
+        }
     }
 
     async fn outcome(&self, attempt: &Attempt) -> Outcome {

@@ -14,6 +14,7 @@ mod attempt;
 mod committer;
 mod gate;
 mod lane;
+mod publish;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use galley_agents::Registry;
+use galley_core::agent::AgentSpec;
 use galley_core::ids::AgentType;
 use galley_engine::queue::Wake;
 use galley_engine::store::SessionOpen;
@@ -32,6 +34,8 @@ use tokio_util::sync::CancellationToken;
 use crate::attempt::{Finished, Runner, Running};
 use crate::gate::Gate;
 use crate::lane::Lane;
+pub use crate::publish::Adapters;
+use crate::publish::Postman;
 
 /// What a worker process is.
 #[derive(Clone)]
@@ -44,6 +48,9 @@ pub struct WorkerOptions {
     pub agents: Vec<AgentType>,
     /// Steps it runs at once, all agent types together.
     pub concurrency: usize,
+    /// The adapters of platforms: with them it serves `publisher`, too. The same
+    /// that the engine asks.
+    pub adapters: Option<Arc<Adapters>>,
     /// Called with every batch of reports once it is known what became of
     /// them.
     pub on_recorded: Option<OnRecorded>,
@@ -54,12 +61,13 @@ pub type OnRecorded = Arc<dyn Fn(&[(&Report, Recorded)]) + Send + Sync>;
 
 impl std::fmt::Debug for WorkerOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { name, host, agents, concurrency, on_recorded: _ } = self;
+        let Self { name, host, agents, concurrency, adapters, on_recorded: _ } = self;
         f.debug_struct("WorkerOptions")
             .field("name", name)
             .field("host", host)
             .field("agents", agents)
             .field("concurrency", concurrency)
+            .field("adapters", adapters)
             .finish_non_exhaustive()
     }
 }
@@ -97,13 +105,18 @@ pub async fn run(
     options: WorkerOptions,
     stop: Stop,
 ) -> Result<(), WorkerError> {
-    let agents = served(&registry, &options)?;
-    register(&engine, &registry, &agents, &stop).await?;
+    let mut specs: Vec<AgentSpec> = registry.specs().cloned().collect();
+    if options.adapters.is_some() {
+        specs.push(galley_core::publish::spec().map_err(EngineError::from)?);
+    }
+    let agents = served(&specs, &options)?;
+    register(&engine, &specs, &agents, &stop).await?;
 
     let registry = Arc::new(registry);
     let gate = Gate::new(options.concurrency);
     let running = Arc::new(Running::default());
-    let runner = Arc::new(Runner { registry: Arc::clone(&registry), hard_stop: stop.hard.clone() });
+    let postman = options.adapters.clone().map(|adapters| Postman { engine: engine.clone(), adapters });
+    let runner = Arc::new(Runner { registry: Arc::clone(&registry), postman, hard_stop: stop.hard.clone() });
     let (finished, reports) = mpsc::unbounded_channel();
     let (publish, session) = watch::channel(None);
     let woken: HashMap<AgentType, Arc<Notify>> =
@@ -162,8 +175,8 @@ pub async fn run(
     Ok(())
 }
 
-fn served(registry: &Registry, options: &WorkerOptions) -> Result<Vec<AgentType>, WorkerError> {
-    let known: Vec<AgentType> = registry.specs().map(|spec| spec.agent.clone()).collect();
+fn served(specs: &[AgentSpec], options: &WorkerOptions) -> Result<Vec<AgentType>, WorkerError> {
+    let known: Vec<AgentType> = specs.iter().map(|spec| spec.agent.clone()).collect();
     if known.is_empty() {
         return Err(WorkerError::NoAgents);
     }
@@ -183,11 +196,11 @@ fn served(registry: &Registry, options: &WorkerOptions) -> Result<Vec<AgentType>
 /// Tells the fleet what this worker offers; waits for Postgres.
 async fn register(
     engine: &Engine,
-    registry: &Registry,
+    specs: &[AgentSpec],
     agents: &[AgentType],
     stop: &Stop,
 ) -> Result<(), WorkerError> {
-    let specs: Vec<_> = registry.specs().filter(|spec| agents.contains(&spec.agent)).cloned().collect();
+    let specs: Vec<_> = specs.iter().filter(|spec| agents.contains(&spec.agent)).cloned().collect();
     let mut backoff = Backoff::patient();
     loop {
         match engine.store().register_agents(&specs).await.map_err(EngineError::from) {

@@ -71,6 +71,7 @@ async fn main() -> anyhow::Result<()> {
         host: "test".into(),
         agents: Vec::new(),
         concurrency: given("IT_CONCURRENCY")?,
+        adapters: None,
         on_recorded: None,
     };
     let stop = Stop::default();

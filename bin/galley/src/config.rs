@@ -144,6 +144,13 @@ config! {
         /// It answers something that is no JSON: `true`, `false` or `once`.
         offline_rubbish: Option<Rubbish> = "", "GALLEY_OFFLINE_RUBBISH";
     }
+    /// Sending posts out.
+    publishing: Publishing {
+        /// What credentials are sealed with: 64 hexadecimal digits, the same for every API server and worker.
+        secret_key: Option<SecretString> = "", "GALLEY_SECRET_KEY";
+        /// Whether outgoing webhooks may go to private addresses.
+        allow_private_targets: bool = "false", "GALLEY_ALLOW_PRIVATE_TARGETS";
+    }
     /// Who may call the API.
     auth: Auth {
         /// What tokens are signed with: at least 32 characters, the same for all API servers.

@@ -7,8 +7,9 @@ use std::time::Duration;
 use galley_agents::{Definitions, OfflineConfig, OfflineOrders, OpenAiConfig, ProviderConfig, Registry};
 use galley_engine::queue::{RedisConfig, RedisQueue};
 use galley_engine::store::Store;
-use galley_engine::{Engine, EngineConfig};
-use galley_worker::WorkerOptions;
+use galley_engine::{Engine, EngineConfig, Seal};
+use galley_publishers::Publishers;
+use galley_worker::{Adapters, WorkerOptions};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::config::{Config, Providers};
@@ -66,9 +67,39 @@ pub(crate) fn engine(config: &Config) -> Result<Engine, Failure> {
         session_ttl,
         renew_every: session_ttl / 3,
         reconcile_rate: config.scheduler.reconcile_rate.max(1),
+        seal: seal(config)?,
+        platforms: Some(adapters(config)?),
         ..EngineConfig::default()
     };
     Ok(Engine::new(store(config)?, Arc::new(queue(config)?), engine))
+}
+
+/// The adapters of platforms.
+///
+/// # Errors
+/// The HTTP client cannot be made.
+fn adapters(config: &Config) -> Result<Arc<Adapters>, Failure> {
+    let options = galley_publishers::Options {
+        allow_private_targets: config.publishing.allow_private_targets,
+        ..galley_publishers::Options::default()
+    };
+    let publishers = Publishers::built_in(options)
+        .map_err(|why| Failure::unexpected("the adapters of platforms cannot be made").detail(why))?;
+    Ok(Arc::new(Adapters(publishers)))
+}
+
+/// What credentials are sealed with.
+///
+/// # Errors
+/// A key that is none.
+fn seal(config: &Config) -> Result<Option<Seal>, Failure> {
+    let Some(key) = &config.publishing.secret_key else { return Ok(None) };
+    let seal = Seal::from_hex(key.expose_secret()).map_err(|error| {
+        Failure::usage("setting publishing.secret_key has a value that cannot be used")
+            .detail(error)
+            .hint("give the same GALLEY_SECRET_KEY to every API server and worker")
+    })?;
+    Ok(Some(seal))
 }
 
 /// The engine of a production role: the schema is this release's and the
@@ -147,7 +178,14 @@ pub(crate) fn worker_options(config: &Config) -> Result<WorkerOptions, Failure> 
     }
     let host = host();
     let name = config.worker.name.clone().unwrap_or_else(|| format!("{host}-{}", std::process::id()));
-    Ok(WorkerOptions { name, host, agents: config.worker.agents.0.clone(), concurrency, on_recorded: None })
+    Ok(WorkerOptions {
+        name,
+        host,
+        agents: config.worker.agents.0.clone(),
+        concurrency,
+        adapters: Some(adapters(config)?),
+        on_recorded: None,
+    })
 }
 
 fn host() -> String {

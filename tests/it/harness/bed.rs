@@ -185,6 +185,7 @@ impl Bed {
             host: "test".into(),
             agents: Vec::new(),
             concurrency,
+            adapters: None,
             on_recorded: None,
         };
         let name = options.name.clone();

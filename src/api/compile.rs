@@ -40,8 +40,13 @@ fn counts(run: &Run) -> StepCounts {
     let mut counts = StepCounts { total: run.steps.len(), ..StepCounts::default() };
     for step in &run.steps {
         match step.state {
-            StepState::Blocked | StepState::Queued | StepState::Scheduled => counts.pending += 1,
-            StepState::Running | StepState::Expanded => counts.running += 1,
+            StepState::Blocked
+            | StepState::Queued
+            | StepState::Scheduled
+            | StepState::WaitingApproval => counts.pending += 1,
+            StepState::Running | StepState::Expanded | StepState::Unknown | StepState::InDoubt => {
+                counts.running += 1;
+            }
             StepState::Dead => counts.dead += 1,
             StepState::Succeeded | StepState::Skipped | StepState::Failed | StepState::Cancelled => {
                 counts.done += 1;

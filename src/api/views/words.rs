@@ -12,6 +12,8 @@ use utoipa::ToSchema;
 pub enum WorkflowState {
     /// Something is queued, running or will be by itself.
     Running,
+    /// Nothing runs; it waits for a person or for a post's slot.
+    Waiting,
     /// Nothing can move, and something is dead: a person retries or discards.
     Stalled,
     /// Done. Final.
@@ -33,6 +35,7 @@ impl From<run::WorkflowState> for WorkflowState {
     fn from(state: run::WorkflowState) -> Self {
         match state {
             run::WorkflowState::Running => Self::Running,
+            run::WorkflowState::Waiting => Self::Waiting,
             run::WorkflowState::Stalled => Self::Stalled,
             run::WorkflowState::Succeeded => Self::Succeeded,
             run::WorkflowState::Failed => Self::Failed,
@@ -45,6 +48,7 @@ impl From<WorkflowState> for run::WorkflowState {
     fn from(state: WorkflowState) -> Self {
         match state {
             WorkflowState::Running => Self::Running,
+            WorkflowState::Waiting => Self::Waiting,
             WorkflowState::Stalled => Self::Stalled,
             WorkflowState::Succeeded => Self::Succeeded,
             WorkflowState::Failed => Self::Failed,
@@ -83,6 +87,12 @@ pub enum TaskState {
     Cancelled,
     /// A dead letter: a person retries or discards it.
     Dead,
+    /// It waits for a person.
+    WaitingApproval,
+    /// Nobody knows yet whether its post went out.
+    Unknown,
+    /// Only a person can find out whether its post went out.
+    InDoubt,
 }
 
 impl TaskState {
@@ -105,6 +115,9 @@ impl From<run::StepState> for TaskState {
             run::StepState::Failed => Self::Failed,
             run::StepState::Cancelled => Self::Cancelled,
             run::StepState::Dead => Self::Dead,
+            run::StepState::WaitingApproval => Self::WaitingApproval,
+            run::StepState::Unknown => Self::Unknown,
+            run::StepState::InDoubt => Self::InDoubt,
         }
     }
 }
@@ -122,6 +135,9 @@ impl From<TaskState> for run::StepState {
             TaskState::Failed => Self::Failed,
             TaskState::Cancelled => Self::Cancelled,
             TaskState::Dead => Self::Dead,
+            TaskState::WaitingApproval => Self::WaitingApproval,
+            TaskState::Unknown => Self::Unknown,
+            TaskState::InDoubt => Self::InDoubt,
         }
     }
 }

@@ -1,115 +1,211 @@
-//! One HTTP call and what it proves: sorted so that "not sent" is only said
-//! when no byte of the request can have arrived.
+//! One HTTP call to a platform: sent once, bounded in time and size, and
+//! sorted by whether the platform may have seen it.
 
+use std::error::Error;
+use std::future::Future;
 use std::time::Duration;
 
-use galley_core::publish::Sent;
-use reqwest::{Client, RequestBuilder, StatusCode, redirect};
-use serde_json::Value;
+use galley_core::publish::SEND_TIMEOUT;
+use jiff::fmt::rfc2822;
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+use reqwest::{Client, ClientBuilder, Request, Response};
+use tokio::time::Instant;
 
-/// Most bytes of an answer that are read.
-const LARGEST_ANSWER: usize = 64 * 1024;
-/// Most characters of an answer that are told.
-const TOLD: usize = 300;
+use crate::registry::SetupError;
 
-/// A client for effects.
-///
-/// # Errors
-/// A TLS store that cannot be read.
-pub(crate) fn client(timeout: Duration) -> Result<Client, String> {
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    }
-    Client::builder()
-        .timeout(timeout)
-        .connect_timeout(timeout / 2)
-        // A connection that died while it was idle makes the client send the
-        // request a second time by itself. With a fresh connection per call it
-        // never does.
-        .pool_max_idle_per_host(0)
-        .retry(reqwest::retry::never())
-        .redirect(redirect::Policy::none())
-        .user_agent(concat!("galley/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .map_err(|error| format!("the HTTP client of the platforms cannot be made: {error}"))
+/// Most that is read of a response, in bytes. Real ones have a few hundred.
+pub(crate) const LARGEST_BODY: usize = 64 * 1024;
+
+/// The client of one adapter.
+#[derive(Clone, Debug)]
+pub(crate) struct Http {
+    client: Client,
+    timeout: Duration,
 }
 
-/// An answer that was read to its end.
+/// What a platform answered.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// How long it asked us to stay away, milliseconds.
     pub(crate) retry_after_ms: Option<u64>,
-    pub(crate) text: String,
+    /// What came with it.
+    pub(crate) body: Body,
 }
 
-impl Answer {
-    pub(crate) fn json(&self) -> Option<Value> {
-        serde_json::from_str(&self.text).ok()
+/// The body of an answer.
+#[derive(Debug)]
+pub(crate) enum Body {
+    /// All of it.
+    Whole(Vec<u8>),
+    /// It is not all here, and why. The answer's status stands.
+    Cut(String),
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// Nothing left this process, and it would be the same next time.
+    Unsendable(String),
+    /// There was no connection, so not a byte of the request left.
+    NoConnection(String),
+    /// The platform may have read the request.
+    Lost(String),
+}
+
+/// Why an address may not be called. A resolver's error, found again in the
+/// client's.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Forbidden(pub(crate) String);
+
+impl Http {
+    /// A client for calls of at most `timeout`. `tune` sees the builder last.
+    pub(crate) fn new(
+        timeout: Duration,
+        tune: impl FnOnce(ClientBuilder) -> ClientBuilder,
+    ) -> Result<Self, SetupError> {
+        // reqwest is built without a TLS provider of its own; a program that
+        // installed one keeps it.
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+        let timeout = timeout.min(SEND_TIMEOUT);
+        let builder = Client::builder()
+            .user_agent(concat!("galley/", env!("CARGO_PKG_VERSION")))
+            // A call that ends while it still connects is known to have sent
+            // nothing, so connecting has a limit of its own, well inside the
+            // whole call's.
+            .connect_timeout(timeout * 5 / 8)
+            // Nobody below us may send a request twice. hyper repeats one whose
+            // pooled connection died before an answer, and it cannot know what
+            // the platform did with it: so no connection is ever used again.
+            // reqwest repeats what HTTP/2 calls unprocessed, on the platform's
+            // word alone, and HTTP/2 shares connections in any case.
+            .pool_max_idle_per_host(0)
+            .http1_only()
+            .retry(reqwest::retry::never())
+            // A redirect would carry the credential, and perhaps a second post,
+            // to a place nobody configured.
+            .redirect(reqwest::redirect::Policy::none())
+            // A proxy looks names up on its own: an address that was checked
+            // here would not be the one it connects to.
+            .no_proxy();
+        let client = tune(builder).build().map_err(|error| SetupError::Client(root_cause(&error)))?;
+        Ok(Self { client, timeout })
     }
 
-    /// What it says, short enough to tell.
-    pub(crate) fn told(&self) -> String {
-        let said = match self
-            .json()
-            .as_ref()
-            .and_then(|json| json.pointer("/error/message"))
-            .and_then(Value::as_str)
-        {
-            Some(message) => message.to_owned(),
-            None => self.text.split_whitespace().collect::<Vec<_>>().join(" "),
+    /// Begins a request.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Sends a request, once, and reads the answer.
+    pub(crate) async fn call(&self, request: Request) -> Result<Answer, Failed> {
+        let deadline = Instant::now() + self.timeout;
+        let mut response = match within(deadline, self.client.execute(request)).await {
+            Some(Ok(response)) => response,
+            Some(Err(error)) => return Err(failed(&error)),
+            None => return Err(Failed::Lost(format!("no answer within {:?}", self.timeout))),
         };
-        let said: String = said.chars().take(TOLD).collect();
-        format!("{} {said}", self.status.as_u16()).trim_end().to_owned()
+        let body = match within(deadline, read(&mut response)).await {
+            Some(body) => body,
+            None => Body::Cut(format!("the answer did not end within {:?}", self.timeout)),
+        };
+        Ok(Answer {
+            status: response.status().as_u16(),
+            retry_after_ms: retry_after_ms(response.headers()),
+            body,
+        })
     }
 }
 
-/// Sends, and reads the answer.
-///
-/// # Errors
-/// No answer: what is known then.
-pub(crate) async fn call(request: RequestBuilder) -> Result<Answer, Sent> {
-    let mut response = request.send().await.map_err(|error| no_answer(&error))?;
-    let status = response.status();
-    let header = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
-    let retry_after_ms =
-        header.and_then(|text| text.trim().parse::<u64>().ok()).map(|s| s.saturating_mul(1_000));
+/// Runs to its end or to the deadline. The deadline is looked at first: a
+/// process that was stopped in between must not go on and send.
+async fn within<T>(deadline: Instant, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = tokio::time::sleep_until(deadline) => None,
+        done = work => Some(done),
+    }
+}
+
+async fn read(response: &mut Response) -> Body {
     let mut body = Vec::new();
-    // An answer that breaks off still has its status; the rest is only told.
-    while let Ok(Some(chunk)) = response.chunk().await {
-        body.extend_from_slice(&chunk);
-        if body.len() >= LARGEST_ANSWER {
-            body.truncate(LARGEST_ANSWER);
-            break;
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() <= LARGEST_BODY => body.extend_from_slice(&chunk),
+            Ok(Some(_)) => return Body::Cut(format!("the answer has more than {LARGEST_BODY} bytes")),
+            Ok(None) => return Body::Whole(body),
+            Err(error) => return Body::Cut(format!("the answer broke off: {}", root_cause(&error))),
         }
     }
-    Ok(Answer { status, retry_after_ms, text: String::from_utf8_lossy(&body).into_owned() })
 }
 
-fn no_answer(error: &reqwest::Error) -> Sent {
-    // A connection that was never made carried nothing. Everything else may
-    // have arrived.
+fn failed(error: &reqwest::Error) -> Failed {
+    if let Some(forbidden) = causes(error).find_map(|cause| cause.downcast_ref::<Forbidden>()) {
+        return Failed::Unsendable(forbidden.to_string());
+    }
+    let why = root_cause(error);
     if error.is_builder() {
-        return Sent::Refused("the request cannot be built; check the account's settings".into());
+        Failed::Unsendable(format!("the request cannot be made: {why}"))
+    } else if error.is_connect() {
+        // Names, TCP and TLS: the request is written after all three. No early
+        // data is sent.
+        Failed::NoConnection(format!("no connection: {why}"))
+    } else {
+        Failed::Lost(format!("the connection was lost before an answer: {why}"))
     }
-    if error.is_connect() {
-        return Sent::NotSent { why: "no connection to the platform".into(), retry_after_ms: None };
-    }
-    if error.is_timeout() {
-        return Sent::Unknown("the platform did not answer in time".into());
-    }
-    Sent::Unknown("the connection was lost before the platform answered".into())
 }
 
-/// What an answer other than success proves.
-pub(crate) fn refusal(answer: &Answer) -> Sent {
-    let told = answer.told();
-    match answer.status.as_u16() {
-        429 => Sent::NotSent { why: told, retry_after_ms: Some(answer.retry_after_ms.unwrap_or(30_000)) },
-        401 | 403 => Sent::Refused(format!("{told}; renew the account's credential")),
-        // Nobody says what was done before the time ran out.
-        408 | 425 | 499 => Sent::Unknown(told),
-        400..=498 => Sent::Refused(told),
-        300..=399 => Sent::Refused(format!("{told}; redirects are not followed, correct the account's URL")),
-        _ => Sent::Unknown(told),
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
+/// The innermost cause. The outer ones name the URL, which may hold a secret.
+fn root_cause(error: &reqwest::Error) -> String {
+    match causes(error).skip(1).last() {
+        Some(cause) => cause.to_string(),
+        None => "unknown cause".into(),
+    }
+}
+
+/// How long the platform asks us to wait. A date is measured against the
+/// response's own `Date`: both are the platform's clock, ours is not asked.
+fn retry_after_ms(headers: &HeaderMap) -> Option<u64> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let after = text(RETRY_AFTER)?;
+    if let Ok(seconds) = after.parse::<u64>() {
+        return Some(seconds.saturating_mul(1_000));
+    }
+    let instant = |text: &str| rfc2822::DateTimeParser::new().parse_timestamp(text).ok();
+    let wait = instant(after)?.as_millisecond().saturating_sub(instant(text(DATE)?)?.as_millisecond());
+    Some(u64::try_from(wait).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(reqwest::header::HeaderName, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_of_the_same_clock() {
+        let (then, now) = ("Tue, 24 Nov 2026 12:00:30 GMT", "Tue, 24 Nov 2026 12:00:00 GMT");
+        for (pairs, expected) in [
+            (&[][..], None),
+            (&[(RETRY_AFTER, "7")], Some(7_000)),
+            (&[(RETRY_AFTER, "99999999999999999999")], None),
+            (&[(RETRY_AFTER, "-1")], None),
+            (&[(RETRY_AFTER, "soon")], None),
+            (&[(RETRY_AFTER, then)], None),
+            (&[(RETRY_AFTER, then), (DATE, now)], Some(30_000)),
+            (&[(RETRY_AFTER, now), (DATE, then)], Some(0)),
+        ] {
+            assert_eq!(retry_after_ms(&headers(pairs)), expected, "{pairs:?}");
+        }
     }
 }

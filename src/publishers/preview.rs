@@ -1,75 +1,129 @@
-//! Galley's preview network: a small platform for a first look, for the demo
-//! and for tests. An account's `endpoint` says what it can tell.
-
-use std::time::Duration;
+//! Galley's own preview network: a real HTTP service with a timeline, on which
+//! an account chooses what the platform can tell about a lost reply.
+//!
+//! Its address may be a private one: it is set up by who runs Galley, and what
+//! it is sent is nothing but the post and its own token.
 
 use async_trait::async_trait;
 use galley_core::plan::Problem;
 use galley_core::publish::{Capability, Looked, PostContent, Receipt, Sent};
-use reqwest::{Client, Method, RequestBuilder};
+use reqwest::{Method, Request, Url};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
-use crate::http::{Answer, call, client, refusal};
+use crate::http::{Answer, Body, Failed, Http};
 use crate::publisher::{Account, Outgoing, Publisher};
+use crate::registry::{Options, SetupError};
+use crate::settings::{Reader, check_link, check_token, sentence, web_link};
 
-/// Longest post, characters.
+/// Longest post, in characters.
 const LONGEST: usize = 500;
-/// How long the network keeps a key.
-const WINDOW_S: u64 = 24 * 3_600;
-/// How long after a call a post may still appear.
+
+/// For how long the network keeps a key, seconds.
+const WINDOW_S: u64 = 24 * 60 * 60;
+
+/// How long after a call its post may still appear, seconds.
 const SETTLE_S: u64 = 5;
 
-/// The adapter.
+/// The adapter of the preview network.
 #[derive(Debug)]
 pub struct Preview {
-    client: Client,
+    http: Http,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Endpoint {
+    Idempotent,
+    Verifiable,
+    Blind,
+}
+
+struct Settings {
+    url: Url,
+    endpoint: Endpoint,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NewPost<'a> {
+    text: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link: Option<&'a str>,
+    created_at: &'a str,
 }
 
 impl Preview {
-    /// With a longest call.
+    /// Prepares a client; nothing is sent.
     ///
     /// # Errors
-    /// The HTTP client cannot be made.
-    pub fn new(timeout: Duration) -> Result<Self, String> {
-        Ok(Self { client: client(timeout)? })
+    /// When there is no HTTP client.
+    pub fn new(options: Options) -> Result<Self, SetupError> {
+        Ok(Self { http: Http::new(options.timeout, |client| client)? })
     }
 
-    fn request(&self, account: &Account, method: Method, path: &str) -> RequestBuilder {
-        let base = account.settings["url"].as_str().unwrap_or_default().trim_end_matches('/');
-        self.client
-            .request(method, format!("{base}/api/{path}"))
-            .bearer_auth(account.credential.expose_secret())
+    fn request(
+        &self,
+        account: &Account,
+        settings: &Settings,
+        out: &Outgoing,
+    ) -> Result<Request, reqwest::Error> {
+        let client = self.http.client();
+        let request = match settings.endpoint {
+            Endpoint::Idempotent => client.put(settings.at(&["idempotent", "posts", &out.key])),
+            Endpoint::Verifiable => {
+                client.post(settings.at(&["verifiable", "posts"])).header("X-Client-Key", &out.key)
+            }
+            Endpoint::Blind => client.post(settings.at(&["blind", "posts"])).header("X-Trace-Key", &out.key),
+        };
+        let PostContent { text, link } = &out.payload;
+        let post = NewPost { text, link: link.as_deref(), created_at: &out.intended_at };
+        request.bearer_auth(account.credential.expose_secret()).json(&post).build()
+    }
+
+    async fn get(&self, account: &Account, url: Url) -> Result<Answer, Failed> {
+        let request = self.http.client().request(Method::GET, url);
+        let request = request.bearer_auth(account.credential.expose_secret()).build();
+        self.http.call(request.map_err(|error| Failed::Unsendable(error.without_url().to_string()))?).await
     }
 }
 
-fn endpoint(settings: &Value) -> &str {
-    settings.get("endpoint").and_then(Value::as_str).unwrap_or("idempotent")
+impl Endpoint {
+    fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "idempotent" => Some(Self::Idempotent),
+            "verifiable" => Some(Self::Verifiable),
+            "blind" => Some(Self::Blind),
+            _ => None,
+        }
+    }
 }
 
-fn receipt(post: &Value) -> Option<Receipt> {
-    let remote_id = match post.get("id")? {
-        Value::String(id) => id.clone(),
-        Value::Number(id) => id.to_string(),
-        _ => return None,
-    };
-    Some(Receipt { remote_id, link: post.get("url").and_then(Value::as_str).map(str::to_owned) })
-}
+impl Settings {
+    fn read(settings: &Value) -> Result<Self, Vec<Problem>> {
+        let mut reader = Reader::new(settings, &["url", "endpoint"]);
+        let url = reader.url();
+        if url.as_ref().is_some_and(|url| url.query().is_some()) {
+            reader.problem("settings.url", "must not hold a `?`: give the network's address alone");
+        }
+        let endpoint = match reader.text("endpoint") {
+            None => Some(Endpoint::Idempotent),
+            Some(word) => Endpoint::from_word(word),
+        };
+        if endpoint.is_none() {
+            reader.problem("settings.endpoint", "must be idempotent, verifiable or blind");
+        }
+        reader.end(url.zip(endpoint).map(|(url, endpoint)| Self { url, endpoint }))
+    }
 
-fn outcome(answer: &Answer) -> Sent {
-    if !answer.status.is_success() {
-        return refusal(answer);
-    }
-    let Some(body) = answer.json() else {
-        return Sent::Unknown(format!("an answer that is no JSON: {}", answer.told()));
-    };
-    // The network's contract: an answer with an error had no effect.
-    if body.get("error").is_some() {
-        return Sent::Refused(answer.told());
-    }
-    match receipt(&body) {
-        Some(receipt) => Sent::Published(receipt),
-        None => Sent::Unknown(format!("an answer without an id: {}", answer.told())),
+    /// The address of a part of the API.
+    fn at(&self, path: &[&str]) -> Url {
+        let mut url = self.url.clone();
+        // An http URL always has a path.
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("api").extend(path);
+        }
+        url
     }
 }
 
@@ -84,84 +138,127 @@ impl Publisher for Preview {
     }
 
     fn capability(&self, settings: &Value) -> Capability {
-        match endpoint(settings) {
-            "verifiable" => Capability::Verifiable { settle_s: SETTLE_S },
-            "idempotent" => Capability::Idempotent { window_s: WINDOW_S },
-            _ => Capability::Blind,
+        match Settings::read(settings).map(|settings| settings.endpoint) {
+            Ok(Endpoint::Idempotent) => Capability::Idempotent { window_s: WINDOW_S },
+            Ok(Endpoint::Verifiable) => Capability::Verifiable { settle_s: SETTLE_S },
+            Ok(Endpoint::Blind) | Err(_) => Capability::Blind,
         }
     }
 
     fn check_account(&self, settings: &Value, credential: &SecretString) -> Result<(), Vec<Problem>> {
-        let mut problems = Vec::new();
-        let url = settings.get("url").and_then(Value::as_str).unwrap_or_default();
-        if !(url.starts_with("http://") || url.starts_with("https://")) {
-            problems.push(Problem::new("settings.url", "the network's address, as http://127.0.0.1:8081"));
-        }
-        if !["idempotent", "verifiable", "blind"].contains(&endpoint(settings)) {
-            problems.push(Problem::new("settings.endpoint", "one of idempotent, verifiable, blind"));
-        }
-        if credential.expose_secret().trim().is_empty() {
-            problems.push(Problem::new("credential", "the account's token on the network"));
-        }
+        let mut problems = Settings::read(settings).err().unwrap_or_default();
+        check_token(credential, &mut problems);
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
     fn check_post(&self, _settings: &Value, post: &PostContent) -> Result<(), String> {
         match post.text.chars().count() {
-            0 => Err("it is empty".into()),
-            n if n > LONGEST => Err(format!("{n} characters; at most {LONGEST} are allowed")),
-            _ => Ok(()),
+            _ if post.text.trim().is_empty() => Err("the text is empty".into()),
+            0..=LONGEST => check_link(post.link.as_deref()),
+            count => Err(format!("the text has {count} characters; the preview network takes {LONGEST}")),
         }
     }
 
     async fn publish(&self, account: &Account, out: &Outgoing) -> Sent {
-        let request = match endpoint(&account.settings) {
-            "idempotent" => self.request(account, Method::PUT, &format!("idempotent/posts/{}", out.key)),
-            "verifiable" => {
-                self.request(account, Method::POST, "verifiable/posts").header("X-Client-Key", &out.key)
-            }
-            _ => self.request(account, Method::POST, "blind/posts").header("X-Trace-Key", &out.key),
+        let settings = match Settings::read(&account.settings) {
+            Ok(settings) => settings,
+            Err(problems) => return Sent::Refused(sentence(&problems)),
         };
-        let mut body = json!({ "text": out.payload.text, "createdAt": out.intended_at });
-        if let Some(link) = &out.payload.link {
-            body["link"] = link.as_str().into();
+        if let Err(problem) = self.check_post(&account.settings, &out.payload) {
+            return Sent::Refused(problem);
         }
-        match call(request.json(&body)).await {
-            Ok(answer) => outcome(&answer),
-            Err(known) => known,
+        let request = match self.request(account, &settings, out) {
+            Ok(request) => request,
+            Err(error) => return Sent::Refused(error.without_url().to_string()),
+        };
+        match self.http.call(request).await {
+            Ok(answer) => judge(&answer, &account.credential),
+            Err(failed) => failed.sent(),
         }
     }
 
     async fn look(&self, account: &Account, out: &Outgoing) -> Looked {
-        if endpoint(&account.settings) != "verifiable" {
-            return Looked::Unknown("this endpoint cannot be asked".into());
-        }
-        let request =
-            self.request(account, Method::GET, "verifiable/posts").query(&[("clientKey", &out.key)]);
-        let answer = match call(request).await {
-            Ok(answer) if answer.status.is_success() => answer,
-            Ok(answer) => return Looked::Unknown(answer.told()),
-            Err(_) => return Looked::Unknown("the network did not answer".into()),
+        let settings = match Settings::read(&account.settings) {
+            Ok(settings) => settings,
+            Err(problems) => return Looked::Unknown(sentence(&problems)),
         };
-        let body = answer.json();
-        let list = body.as_ref().and_then(|body| body.get("posts").unwrap_or(body).as_array());
-        match list.map(Vec::as_slice) {
-            Some([]) => Looked::Absent,
-            Some([post, ..]) => {
-                receipt(post).map_or_else(|| Looked::Unknown("a post without an id".into()), Looked::Found)
-            }
-            None => Looked::Unknown(format!("an answer that is no list: {}", answer.told())),
+        if settings.endpoint != Endpoint::Verifiable {
+            return Looked::Unknown("this endpoint of the preview network cannot be asked".into());
+        }
+        let mut url = settings.at(&["verifiable", "posts"]);
+        url.query_pairs_mut().append_pair("clientKey", &out.key);
+        match self.get(account, url).await {
+            Ok(answer) => found(&answer, &out.key, &account.credential),
+            Err(failed) => Looked::Unknown(failed.into_text()),
         }
     }
 
     async fn test(&self, account: &Account) -> Result<String, String> {
-        match call(self.request(account, Method::GET, "me")).await {
-            Ok(answer) if answer.status.is_success() => {
-                let body = answer.json().unwrap_or_default();
-                Ok(format!("the preview network knows it as `{}`", body["handle"].as_str().unwrap_or("?")))
+        let settings = Settings::read(&account.settings).map_err(|problems| sentence(&problems))?;
+        let answer = match self.get(account, settings.at(&["me"])).await {
+            Ok(answer) => answer,
+            Err(failed) => {
+                let why = failed.into_text();
+                return Err(format!("{why}. Does the preview network run at {}?", settings.url));
             }
-            Ok(answer) => Err(answer.told()),
-            Err(_) => Err("no answer from the preview network".into()),
+        };
+        match answer.status {
+            200 => Ok(match answer.json().as_ref().and_then(|me| me.get("handle")?.as_str()) {
+                Some(handle) => format!("The preview network at {} knows it as `{handle}`.", settings.url),
+                None => format!("The preview network at {} knows it.", settings.url),
+            }),
+            401 | 403 => Err(format!("{}. Renew the token.", answer.said(&account.credential))),
+            _ => {
+                Err(format!("{}. Is {} the preview network?", answer.said(&account.credential), settings.url))
+            }
         }
     }
+}
+
+/// What the network's answer says about the post it was for.
+fn judge(answer: &Answer, credential: &SecretString) -> Sent {
+    if !answer.is_success() {
+        return answer.sent(credential);
+    }
+    let unknown = || Sent::Unknown(format!("{}, which is no receipt", answer.said(credential)));
+    if let Body::Cut(why) = &answer.body {
+        return Sent::Unknown(why.clone());
+    }
+    let Some(body) = answer.json() else { return unknown() };
+    let failed = body.get("error").is_some_and(|error| !error.is_null());
+    match (failed, receipt(&body), answer.status) {
+        (false, Some(receipt), 200 | 201) => Sent::Published(receipt),
+        // The network documents this as: nothing was done.
+        (true, None, 200) => Sent::Refused(answer.said(credential)),
+        _ => unknown(),
+    }
+}
+
+/// Whether a well-formed list holds the post with our key.
+fn found(answer: &Answer, key: &str, credential: &SecretString) -> Looked {
+    let unknown = || Looked::Unknown(format!("{}, which is no list of posts", answer.said(credential)));
+    if answer.status != 200 {
+        return Looked::Unknown(answer.said(credential));
+    }
+    if let Body::Cut(why) = &answer.body {
+        return Looked::Unknown(why.clone());
+    }
+    let Some(body) = answer.json() else { return unknown() };
+    let Some(posts) = body.get("posts").unwrap_or(&body).as_array() else { return unknown() };
+    // A network that ignored the question would list the posts of others.
+    let ours = |post: &&Value| post.get("clientKey").is_none_or(|found| found == key);
+    match (posts.iter().find(ours).map(receipt), posts.is_empty()) {
+        (Some(Some(receipt)), _) => Looked::Found(receipt),
+        (None, true) => Looked::Absent,
+        _ => unknown(),
+    }
+}
+
+fn receipt(post: &Value) -> Option<Receipt> {
+    let id = post.get("id")?.as_str()?;
+    if id.is_empty() || id.len() > 200 || id.chars().any(char::is_control) {
+        return None;
+    }
+    let link = post.get("url").and_then(Value::as_str).and_then(web_link);
+    Some(Receipt { remote_id: id.to_owned(), link })
 }

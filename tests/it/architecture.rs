@@ -78,8 +78,9 @@ fn a_room_sees_only_the_rooms_below_it() {
         ("store", &["core"]),
         ("queue", &["core"]),
         ("agents", &["core"]),
+        ("publishers", &["core"]),
         ("engine", &["core", "store", "queue"]),
-        ("worker", &["core", "engine", "agents"]),
+        ("worker", &["core", "engine", "agents", "publishers"]),
         ("api", &["core", "engine"]),
         ("bench", &["core", "engine", "agents", "worker", "servers"]),
     ]);

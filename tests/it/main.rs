@@ -17,6 +17,7 @@ mod hang_up;
 mod harness;
 mod lost_workers;
 mod outages;
+mod publishing;
 mod queues;
 mod retries;
 mod unknown_commit;

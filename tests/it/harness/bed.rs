@@ -10,10 +10,11 @@ use galley_core::run::WorkflowState;
 use galley_engine::queue::{RedisConfig, RedisQueue};
 use galley_engine::store::{SessionOpen, Store};
 use galley_engine::{
-    Claimed, Engine, EngineConfig, EngineError, Session, Submit, SubmitContext, WorkflowHistory, rebuild,
-    run_duties,
+    Claimed, Engine, EngineConfig, EngineError, PublishingTimes, Seal, Session, Submit, SubmitContext,
+    WorkflowHistory, rebuild, run_duties,
 };
-use galley_worker::{Stop, WorkerError, WorkerOptions};
+use galley_publishers::Publishers;
+use galley_worker::{Adapters, Stop, WorkerError, WorkerOptions};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Row};
@@ -21,6 +22,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::agents::Agents;
+use super::network::Network;
 use super::servers::{Servers, unique_name};
 
 /// How long a condition may take to come true before the test fails. Far
@@ -40,6 +42,8 @@ pub(crate) struct Setup {
     /// Sessions die after a second without renewal, and a step past its time
     /// is taken from a live one half a second later.
     pub(crate) nervous: bool,
+    /// A platform that posts are published to.
+    pub(crate) network: Option<Network>,
     /// Another prefix of the Redis keys than one of its own.
     pub(crate) prefix: Option<String>,
 }
@@ -77,6 +81,12 @@ pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
+fn adapters(setup: &Setup) -> Option<Arc<Adapters>> {
+    let mut publishers = Publishers::default();
+    publishers.register(setup.network.clone()?).unwrap();
+    Some(Arc::new(Adapters(publishers)))
+}
+
 fn config(setup: &Setup) -> EngineConfig {
     let session_ttl = Duration::from_millis(if setup.nervous { 1_000 } else { 20_000 });
     let usual = EngineConfig::default();
@@ -87,6 +97,13 @@ fn config(setup: &Setup) -> EngineConfig {
         look_every: patience(usual.look_every),
         renew_every: Duration::from_millis(200),
         claim_deadline: Duration::from_millis(300),
+        publishing: PublishingTimes {
+            window: Duration::from_secs(2),
+            timeout: Duration::from_secs(1),
+            rest: Duration::from_millis(300),
+        },
+        seal: Some(Seal::from_hex(&"5a".repeat(32)).unwrap()),
+        platforms: adapters(setup).map(|adapters| adapters as _),
         ..usual
     }
 }
@@ -185,7 +202,7 @@ impl Bed {
             host: "test".into(),
             agents: Vec::new(),
             concurrency,
-            adapters: None,
+            adapters: adapters(&self.setup),
             on_recorded: None,
         };
         let name = options.name.clone();

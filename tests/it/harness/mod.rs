@@ -3,12 +3,14 @@
 
 mod agents;
 mod bed;
+mod network;
 mod process;
 mod proxy;
 mod servers;
 
 pub(crate) use agents::{Agents, Latch, answer, retry};
 pub(crate) use bed::{Bed, Setup, problems, request, until};
+pub(crate) use network::{Fault, Network};
 pub(crate) use process::WorkerProcess;
 pub(crate) use proxy::Proxy;
 pub(crate) use servers::migrate;

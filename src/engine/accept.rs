@@ -104,7 +104,8 @@ impl Engine {
     pub async fn submit(&self, context: &SubmitContext, submit: &Submit) -> Result<Submitted, EngineError> {
         check_request(context, submit)?;
         let ready = self.ready(context.workspace, submit).await?;
-        let problems = ready.plan.check_input(&submit.input);
+        let mut problems = ready.plan.check_input(&submit.input);
+        problems.extend(self.check_policy(context.workspace, &ready.plan, &submit.input).await?);
         if !problems.is_empty() {
             return Err(EngineError::Invalid(problems));
         }

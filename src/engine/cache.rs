@@ -3,6 +3,7 @@
 //! or wrong.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use galley_core::definition::Definition;
 use galley_core::ids::{StepIndex, WorkflowKey, WorkspaceId};
@@ -11,6 +12,8 @@ use galley_core::run::Run;
 use galley_store::{Store, StoreError};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
+
+use crate::policy::Policy;
 
 /// A run as this process last wrote or read it.
 #[derive(Debug, Clone)]
@@ -57,6 +60,8 @@ pub(crate) struct Caches {
     pub(crate) runs: Cache<WorkflowKey, Arc<KnownRun>, Bytes>,
     pub(crate) inputs: Cache<WorkflowKey, Arc<KnownInput>, Bytes>,
     pub(crate) outputs: Cache<(WorkflowKey, StepIndex), Arc<str>, Bytes>,
+    /// Policies, with when they were read.
+    pub(crate) policies: Cache<WorkspaceId, (Arc<Policy>, Instant)>,
 }
 
 const RUNS_BYTES: u64 = 6 << 20;
@@ -71,6 +76,7 @@ impl Caches {
             runs: Cache::with_weighter(8_192, RUNS_BYTES, Bytes),
             inputs: Cache::with_weighter(8_192, INPUTS_BYTES, Bytes),
             outputs: Cache::with_weighter(8_192, OUTPUTS_BYTES, Bytes),
+            policies: Cache::new(1_024),
         }
     }
 

@@ -72,6 +72,14 @@ impl Engine {
         tickets: Vec<(AgentType, Ticket)>,
     ) -> Result<Vec<Claimed>, EngineError> {
         let tickets = self.refuse_paused(tickets).await;
+        let tickets = match self.hold_for_go(tickets).await {
+            Ok(tickets) => tickets,
+            Err(error) if error.is_transient() => {
+                tracing::debug!(%error, "could not look at the policy; tickets return by themselves");
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(error),
+        };
         if tickets.is_empty() {
             return Ok(Vec::new());
         }

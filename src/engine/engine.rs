@@ -38,6 +38,10 @@ pub struct EngineConfig {
     pub page: usize,
     /// Runs per second the reconciler looks at, at most.
     pub reconcile_rate: usize,
+    /// How old a workspace's policy may be when a step is claimed (the mode
+    /// `manual`) or a workflow accepted. An intent to publish never goes by a
+    /// remembered one.
+    pub policy_memory: Duration,
     /// The times of publishing.
     pub publishing: PublishingTimes,
     /// Opens and seals credentials; without one no account can be added and
@@ -80,6 +84,7 @@ impl Default for EngineConfig {
             look_every: Duration::from_secs(10),
             page: 1_000,
             reconcile_rate: 20_000,
+            policy_memory: Duration::from_secs(1),
             publishing: PublishingTimes::default(),
             seal: None,
             platforms: None,

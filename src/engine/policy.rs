@@ -1,5 +1,8 @@
 //! The policy of a workspace: read, replaced, and turned into what a day is.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use galley_core::automation::{AutomationConfig, time_zone};
 use galley_core::ids::WorkspaceId;
 use galley_core::slot::DayZone;
@@ -56,6 +59,20 @@ pub(crate) fn instant(text: &str) -> Result<jiff::Timestamp, EngineError> {
 }
 
 impl Engine {
+    /// A workspace's policy as it was at most [`EngineConfig::policy_memory`] ago.
+    ///
+    /// [`EngineConfig::policy_memory`]: crate::EngineConfig::policy_memory
+    pub(crate) async fn recent_policy(&self, workspace: WorkspaceId) -> Result<Arc<Policy>, EngineError> {
+        if let Some((policy, read)) = self.caches().policies.get(&workspace)
+            && read.elapsed() < self.config().policy_memory
+        {
+            return Ok(policy);
+        }
+        let policy = Arc::new(self.policy(workspace).await?);
+        self.caches().policies.insert(workspace, (Arc::clone(&policy), Instant::now()));
+        Ok(policy)
+    }
+
     /// A workspace's policy; the careful default when nobody set one.
     ///
     /// # Errors
@@ -116,7 +133,10 @@ impl Engine {
         let json = serde_json::to_string(config)
             .map_err(|error| EngineError::Internal(format!("a policy does not serialize: {error}")))?;
         match self.store().put_automation(workspace, old.version, json, previous, actor.to_owned()).await {
-            Ok(()) => self.policy(workspace).await,
+            Ok(()) => {
+                self.caches().policies.remove(&workspace);
+                self.policy(workspace).await
+            }
             Err(StoreError::Overtaken(_)) => Err(EngineError::Conflict(
                 "the policy was changed by somebody else at the same moment; look at it and try again".into(),
             )),

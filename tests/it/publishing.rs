@@ -1,99 +1,14 @@
 //! From draft to published once: what goes out, how often, and what does not.
 
-use galley_core::automation::{AutomationConfig, Mode};
-use galley_core::ids::WorkflowKey;
 use galley_core::publish::PostContent;
 use galley_core::run::WorkflowState;
-use galley_engine::store::{ApprovalFilter, ApprovalRow, PostFilter, PostRow};
+use galley_engine::store::PostFilter;
 use galley_engine::{EngineError, Resolution};
-use serde_json::{Value, json};
 
-use crate::harness::{Agents, Bed, Fault, Network, Setup, answer, retry, until};
-
-/// The platform's three kinds.
-const KINDS: [&str; 3] = ["idempotent", "verifiable", "blind"];
-
-/// A writer whose text is the workflow's input.
-fn writer() -> Agents {
-    Agents::default().with("writer", retry(3), |step| async move {
-        answer(&json!({ "platform": "network", "text": step.input["brief"]["text"] }))
-    })
-}
-
-/// A bed with a platform and one account per kind.
-async fn bed(network: &Network) -> Bed {
-    let mut bed =
-        Bed::with(Setup { network: Some(network.clone()), nervous: true, ..Setup::default() }).await;
-    for kind in KINDS {
-        account(&bed, kind, json!({ "settings": { "kind": kind } })).await;
-    }
-    bed.serve(&writer()).await;
-    bed
-}
-
-async fn account(bed: &Bed, name: &str, more: Value) {
-    let mut new = json!({ "name": name, "platform": "network", "credential": "secret" });
-    new.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    let new = serde_json::from_value(new).unwrap();
-    bed.engine.add_account(bed.workspace, new, "admin").await.unwrap();
-}
-
-async fn policy(bed: &Bed, change: impl FnOnce(&mut AutomationConfig)) {
-    let mut config = bed.engine.policy(bed.workspace).await.unwrap().config;
-    change(&mut config);
-    bed.engine.set_policy(bed.workspace, &config, None, "admin").await.unwrap();
-}
-
-/// Everything goes out by itself.
-async fn autonomous(bed: &Bed) {
-    policy(bed, |config| {
-        config.mode = Mode::FullAutonomous;
-        config.content_approval_required = false;
-    })
-    .await;
-}
-
-async fn submit(bed: &Bed, account: &str, text: &str) -> WorkflowKey {
-    let steps = json!([
-        { "name": "write", "agent": "writer" },
-        { "name": "publish", "agent": "publisher", "input": { "account": account } },
-    ]);
-    bed.submit(steps, json!({ "text": text })).await
-}
-
-async fn posts(bed: &Bed, filter: PostFilter) -> Vec<PostRow> {
-    bed.engine.store().list_posts(bed.workspace, &filter, None, 1_000).await.unwrap()
-}
-
-async fn post_of(bed: &Bed, key: WorkflowKey) -> Option<PostRow> {
-    posts(bed, PostFilter { workflow: Some(key.workflow), ..PostFilter::default() }).await.pop()
-}
-
-async fn question(bed: &Bed, key: WorkflowKey) -> ApprovalRow {
-    let filter = ApprovalFilter {
-        status: Some("pending".into()),
-        workflow: Some(key.workflow),
-        ..ApprovalFilter::default()
-    };
-    let mut asked = None;
-    until("somebody is asked", async || {
-        let page = bed.engine.store().list_approvals(bed.workspace, &filter, None, 10).await.unwrap();
-        asked = page.into_iter().next();
-        asked.is_some()
-    })
-    .await;
-    asked.unwrap()
-}
-
-async fn in_state(bed: &Bed, key: WorkflowKey, state: &str) -> PostRow {
-    let mut found = None;
-    until(&format!("the post is {state}"), async || {
-        found = post_of(bed, key).await.filter(|post| post.state == state);
-        found.is_some()
-    })
-    .await;
-    found.unwrap()
-}
+use crate::harness::posts::{
+    KINDS, autonomous, bed, in_state, policy, post_of, posts, question, submit, writer,
+};
+use crate::harness::{Fault, Network, until};
 
 #[tokio::test]
 async fn a_post_waits_for_an_approval_and_goes_out_once() {

@@ -97,6 +97,7 @@ fn config(setup: &Setup) -> EngineConfig {
         look_every: patience(usual.look_every),
         renew_every: Duration::from_millis(200),
         claim_deadline: Duration::from_millis(300),
+        policy_memory: Duration::ZERO,
         publishing: PublishingTimes {
             window: Duration::from_secs(2),
             timeout: Duration::from_secs(1),
@@ -181,6 +182,15 @@ impl Bed {
     /// Starts a worker that the end of the bed drains.
     pub(crate) async fn start_worker(&mut self, agents: &Agents, concurrency: usize) {
         let worker = self.spawn_worker(agents, concurrency).await;
+        self.workers.push(worker);
+    }
+
+    /// Starts a worker that serves no publish steps: the test plays the
+    /// publisher itself.
+    pub(crate) async fn start_worker_without_network(&mut self, agents: &Agents, concurrency: usize) {
+        let network = self.setup.network.take();
+        let worker = self.spawn_worker(agents, concurrency).await;
+        self.setup.network = network;
         self.workers.push(worker);
     }
 

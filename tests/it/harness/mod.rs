@@ -4,6 +4,7 @@
 mod agents;
 mod bed;
 mod network;
+pub(crate) mod posts;
 mod process;
 mod proxy;
 mod servers;

@@ -9,7 +9,6 @@ use galley_core::publish::{Capability, Looked, PostContent, Receipt, Sent};
 use galley_publishers::{Account, Outgoing, Publisher};
 use secrecy::SecretString;
 use serde_json::Value;
-use tokio::sync::watch;
 
 /// What goes wrong with one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +36,6 @@ pub(crate) struct Network {
 #[derive(Debug)]
 struct Inner {
     ledger: Mutex<Ledger>,
-    calls: watch::Sender<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -49,7 +47,7 @@ struct Ledger {
 
 impl Network {
     pub(crate) fn new() -> Self {
-        Self { inner: Arc::new(Inner { ledger: Mutex::default(), calls: watch::Sender::new(0) }) }
+        Self { inner: Arc::new(Inner { ledger: Mutex::default() }) }
     }
 
     /// The next calls go wrong like this.
@@ -70,15 +68,6 @@ impl Network {
             *keys.entry(key).or_default() += 1;
         }
         keys.values().filter(|count| **count > 1).count()
-    }
-
-    /// Waits until it was called that often.
-    pub(crate) async fn called(&self, times: usize) {
-        let mut calls = self.inner.calls.subscribe();
-        tokio::time::timeout(std::time::Duration::from_secs(60), calls.wait_for(|calls| *calls >= times))
-            .await
-            .expect("the platform was not called")
-            .unwrap();
     }
 }
 
@@ -129,7 +118,6 @@ impl Publisher for Network {
             };
             (fault, index)
         };
-        self.inner.calls.send_modify(|calls| *calls += 1);
         // A real platform takes a moment; a future that is dropped here is a
         // worker that died while it waited for the answer.
         tokio::task::yield_now().await;

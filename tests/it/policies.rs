@@ -1,0 +1,132 @@
+//! What the policy of a workspace forbids does not happen.
+
+use galley_core::automation::Mode;
+use galley_core::ids::AgentType;
+use galley_core::run::WorkflowState;
+use galley_engine::EngineError;
+use serde_json::json;
+
+use crate::harness::posts::{autonomous, bed, in_state, policy, post_of, question, submit};
+use crate::harness::{Network, problems, request};
+
+/// Mode × approval required × agents × platforms, over the real engine.
+#[tokio::test]
+async fn only_what_the_policy_lets_out_goes_out() {
+    let network = Network::new();
+    let bed = bed(&network).await;
+    let mut expected = Vec::new();
+    for mode in Mode::ALL {
+        for approval in [false, true] {
+            for allowed in [None, Some(vec!["network".to_owned()])] {
+                for agents in [None, Some(vec!["writer", "publisher"])] {
+                    policy(&bed, |config| {
+                        config.mode = mode;
+                        config.content_approval_required = approval;
+                        config.allowed_platforms = allowed.clone();
+                        config.enabled_agents = agents.clone().map(|names| {
+                            names.into_iter().map(|name| AgentType::new(name).unwrap()).collect()
+                        });
+                    })
+                    .await;
+                    let text =
+                        format!("{} {approval} {} {}", mode.word(), allowed.is_some(), agents.is_some());
+                    let key = submit(&bed, "idempotent", &text).await;
+                    if mode == Mode::Manual {
+                        let go = question(&bed, key).await;
+                        assert_eq!((go.kind.as_str(), go.step_name.as_str()), ("go", "write"));
+                        bed.engine.approve(bed.workspace, go.id, None, None, "ada").await.unwrap();
+                    }
+                    if mode == Mode::FullAutonomous && !approval {
+                        expected.push(text);
+                        bed.finish(key, WorkflowState::Succeeded).await;
+                    } else {
+                        in_state(&bed, key, "waiting_approval").await;
+                        assert_eq!(question(&bed, key).await.kind, "post");
+                        bed.engine.cancel(key, "test").await.unwrap();
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(network.texts(), expected);
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn what_is_forbidden_is_refused_when_it_is_submitted() {
+    let network = Network::new();
+    let bed = bed(&network).await;
+    let steps = json!([
+        { "name": "write", "agent": "writer" },
+        { "name": "publish", "agent": "publisher", "forEach": { "path": "/accounts", "max": 5 } },
+    ]);
+    let input = json!({ "text": "x", "accounts": ["idempotent", "nobody"] });
+    let refused = bed.engine.submit(&bed.context(), &request(steps.clone(), input)).await.unwrap_err();
+    let told = problems(&refused).join("\n");
+    assert!(told.starts_with("input.accounts[1]: there is no account `nobody`"), "{told}");
+    policy(&bed, |config| config.allowed_platforms = Some(vec!["elsewhere".into()])).await;
+    let input = json!({ "text": "x", "accounts": ["idempotent"] });
+    let refused =
+        bed.engine.submit(&bed.context(), &request(steps.clone(), input.clone())).await.unwrap_err();
+    assert!(problems(&refused)[0].contains("platform `network` is not allowed"), "{refused}");
+    policy(&bed, |config| {
+        config.allowed_platforms = None;
+        config.enabled_agents = Some(vec![AgentType::new("writer").unwrap()]);
+    })
+    .await;
+    let refused = bed.engine.submit(&bed.context(), &request(steps, input)).await.unwrap_err();
+    assert!(
+        problems(&refused)[0].starts_with("steps[1].agent: the agent `publisher` is not enabled"),
+        "{refused}"
+    );
+    assert_eq!(bed.count("SELECT count(*) FROM workflows").await, 0);
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn a_platform_forbidden_meanwhile_stops_a_post_and_allowing_it_again_lets_it_out() {
+    let network = Network::new();
+    let bed = bed(&network).await;
+    let key = submit(&bed, "idempotent", "later").await;
+    let asked = question(&bed, key).await;
+    policy(&bed, |config| config.allowed_platforms = Some(vec!["elsewhere".into()])).await;
+    bed.engine.approve(bed.workspace, asked.id, None, None, "ada").await.unwrap();
+    bed.finish(key, WorkflowState::Stalled).await;
+    assert_eq!(post_of(&bed, key).await.unwrap().state, "failed");
+    let why = bed.engine.why(key, None).await.unwrap().sentence;
+    assert!(why.contains("not allowed"), "{why}");
+    policy(&bed, |config| config.allowed_platforms = None).await;
+    bed.engine.repair(key, "publish", galley_engine::Repair::Retry, None, "ada").await.unwrap();
+    bed.finish(key, WorkflowState::Succeeded).await;
+    assert_eq!(network.texts(), ["later"]);
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn a_step_that_does_not_get_its_go_fails_its_workflow() {
+    let network = Network::new();
+    let bed = bed(&network).await;
+    policy(&bed, |config| config.mode = Mode::Manual).await;
+    let key = submit(&bed, "idempotent", "never").await;
+    let go = question(&bed, key).await;
+    bed.engine.reject(bed.workspace, go.id, None, "ada").await.unwrap();
+    bed.finish(key, WorkflowState::Failed).await;
+    assert_eq!(network.texts(), Vec::<String>::new());
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn a_policy_that_was_changed_meanwhile_is_not_overwritten() {
+    let network = Network::new();
+    let bed = bed(&network).await;
+    let seen = bed.engine.policy(bed.workspace).await.unwrap();
+    autonomous(&bed).await;
+    let stale = bed.engine.set_policy(bed.workspace, &seen.config, Some(seen.version), "eve").await;
+    assert!(matches!(stale, Err(EngineError::Conflict(_))), "{stale:?}");
+    let mut wrong = seen.config.clone();
+    wrong.time_zone = "Mars/Olympus".into();
+    let refused = bed.engine.set_policy(bed.workspace, &wrong, None, "eve").await.unwrap_err();
+    assert!(problems(&refused)[0].starts_with("timeZone: "), "{refused}");
+    assert_eq!(bed.engine.policy(bed.workspace).await.unwrap().config.mode, Mode::FullAutonomous);
+    bed.end().await;
+}

@@ -1,0 +1,118 @@
+//! An edit, a rejection, a cancel or a change of the policy meets an intent:
+//! one of them wins, and the platform shows which.
+
+use galley_core::automation::Mode;
+use galley_core::publish::PostContent;
+use galley_engine::Begin;
+
+use crate::harness::posts::{account, autonomous, in_state, policy, post_of, submit, writer};
+use crate::harness::{Bed, Network, Setup};
+
+/// What meets the intent.
+#[derive(Clone, Copy, Debug)]
+enum Rival {
+    Edit,
+    Reject,
+    Cancel,
+    Policy,
+}
+
+/// Both at once, on connections of their own, many times.
+async fn meet(rival: Rival) {
+    let network = Network::new();
+    let mut bed = Bed::with(Setup { network: Some(network.clone()), ..Setup::default() }).await;
+    account(&bed, "main", serde_json::json!({})).await;
+    bed.register(&writer()).await;
+    let spec = galley_core::publish::spec().unwrap();
+    bed.engine.store().register_agents(&[spec]).await.unwrap();
+    bed.start_worker_without_network(&writer(), 4).await;
+    let other = bed.another_engine();
+    let (mut intents, mut rivals) = (0, 0);
+    for round in 0..24 {
+        autonomous(&bed).await;
+        let key = submit(&bed, "main", &format!("round {round}")).await;
+        let session = bed.session().await;
+        // Made and held once, so that there is a post to meet.
+        let first = bed.claim_one(&session, "publisher").await;
+        policy(&bed, |config| config.content_approval_required = true).await;
+        assert!(matches!(bed.engine.begin_publish(&first).await.unwrap(), Begin::Nothing));
+        let post = post_of(&bed, key).await.unwrap();
+        let asked = crate::harness::posts::question(&bed, key).await;
+        bed.engine.approve(bed.workspace, asked.id, None, None, "ada").await.unwrap();
+        let claim = bed.claim_one(&session, "publisher").await;
+        let edit = PostContent { text: format!("edited {round}"), link: None };
+        let rival_wins = async {
+            // A different head start each time.
+            for _ in 0..round {
+                tokio::task::yield_now().await;
+            }
+            match rival {
+                Rival::Edit => {
+                    other.edit_post(bed.workspace, post.id, &edit, None, false, "eve").await.is_ok()
+                }
+                Rival::Reject => other.reject_post(bed.workspace, post.id, None, "eve").await.is_ok(),
+                Rival::Cancel => other.cancel(key, "eve").await.is_ok(),
+                Rival::Policy => {
+                    let mut config = other.policy(bed.workspace).await.unwrap().config;
+                    config.mode = Mode::Assisted;
+                    config.allowed_platforms = Some(vec!["elsewhere".into()]);
+                    other.set_policy(bed.workspace, &config, None, "eve").await.is_ok()
+                }
+            }
+        };
+        let (begun, rival_won) = tokio::join!(bed.engine.begin_publish(&claim), rival_wins);
+        let sends = matches!(begun.unwrap(), Begin::Send(_));
+        intents += usize::from(sends);
+        rivals += usize::from(!sends);
+        match rival {
+            // Exactly one of the two.
+            Rival::Edit | Rival::Reject => assert_ne!(sends, rival_won, "{rival:?} {round}"),
+            // A cancel always gets its way, but not of a post that may be out.
+            Rival::Cancel => {
+                assert!(rival_won);
+                let state = post_of(&bed, key).await.unwrap().state;
+                assert_eq!(state, if sends { "publishing" } else { "cancelled" }, "{round}");
+            }
+            Rival::Policy => {
+                assert!(rival_won, "a change of the policy waits for the intent, not for ever");
+                let state = post_of(&bed, key).await.unwrap().state;
+                assert_eq!(state, if sends { "publishing" } else { "failed" }, "{round}");
+            }
+        }
+        if sends {
+            in_state(&bed, key, "publishing").await;
+        }
+        bed.execute("UPDATE automation SET config = jsonb_set(config::jsonb, '{allowedPlatforms}', 'null')::json, version = version + 1").await;
+    }
+    assert!(intents > 0 && rivals > 0, "{rival:?}: both must win sometimes: {intents} and {rivals}");
+    bed.execute("UPDATE sessions SET closed_at = now()").await;
+    bed.start_duties();
+    bed.start_worker(&writer(), 8).await;
+    crate::harness::until("nothing is on its way any more", async || {
+        bed.count("SELECT count(*) FROM posts WHERE state IN ('publishing', 'unknown')").await == 0
+    })
+    .await;
+    assert_eq!(network.duplicates(), 0);
+    assert_eq!(network.texts().len(), intents, "{rival:?}: what had its intent went out, and nothing else");
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn an_edit_meets_an_intent() {
+    meet(Rival::Edit).await;
+}
+
+#[tokio::test]
+async fn a_rejection_meets_an_intent() {
+    meet(Rival::Reject).await;
+}
+
+#[tokio::test]
+async fn a_cancel_meets_an_intent() {
+    meet(Rival::Cancel).await;
+}
+
+#[tokio::test]
+async fn a_change_of_the_policy_meets_an_intent() {
+    meet(Rival::Policy).await;
+}

@@ -10,6 +10,7 @@
 mod accept;
 mod architecture;
 mod cancel;
+mod daily_limits;
 mod drain;
 mod edges;
 mod graphs;

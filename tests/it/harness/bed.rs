@@ -332,6 +332,17 @@ impl Bed {
         row.unwrap().try_get(0).unwrap()
     }
 
+    /// One text from a query.
+    pub(crate) async fn text(&self, query: &str) -> String {
+        let row = sqlx::query(AssertSqlSafe(query.to_owned())).fetch_one(&self.sql).await;
+        row.unwrap().try_get(0).unwrap()
+    }
+
+    /// The workflows that are not over.
+    pub(crate) async fn live(&self) -> Vec<WorkflowKey> {
+        self.engine.store().page_runs(None, 1_000).await.unwrap().into_iter().map(|row| row.key).collect()
+    }
+
     /// Runs statements.
     pub(crate) async fn execute(&self, statements: &str) {
         sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&self.sql).await.unwrap();

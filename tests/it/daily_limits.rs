@@ -1,0 +1,195 @@
+//! A day is the workspace's own: with 25 hours, without a midnight, in a zone
+//! that changed; and its limit holds when it is lowered or raised.
+
+use galley_core::ids::WorkflowKey;
+use galley_core::run::WorkflowState;
+use galley_engine::store::PostFilter;
+use serde_json::json;
+
+use crate::harness::posts::{account, autonomous, bed, policy, post_of, posts, submit};
+use crate::harness::{Bed, Network, until};
+
+/// From here on the database's time runs on from that instant.
+async fn clock(bed: &Bed, at: &str) {
+    bed.execute(&format!(
+        "CREATE OR REPLACE FUNCTION galley_now() RETURNS timestamptz LANGUAGE sql STABLE
+         AS $$SELECT timestamptz '{at}' + (now() - timestamptz '{}')$$",
+        // Postgres' own time, as text: the function must not depend on a table.
+        bed.text("SELECT now()::text").await
+    ))
+    .await;
+}
+
+/// Waits until each post is out or waits for its slot.
+async fn settled(bed: &Bed, expected: usize) -> usize {
+    let mut published = 0;
+    until("every post is out or has a slot", async || {
+        let all = posts(bed, PostFilter::default()).await;
+        published = all.iter().filter(|post| post.state == "published").count();
+        // One that waits for its slot has no worker.
+        let waiting = bed.count("SELECT count(*) FROM timers").await;
+        all.len() == expected && published + usize::try_from(waiting).unwrap() == expected
+    })
+    .await;
+    published
+}
+
+async fn days(bed: &Bed) -> String {
+    let query = "SELECT coalesce(string_agg(day::text || ':' || used, ' ' ORDER BY day), '') FROM day_quota
+                  WHERE account_id = '00000000-0000-0000-0000-000000000000' AND used > 0";
+    bed.text(query).await
+}
+
+async fn limited(network: &Network, zone: &str, limit: u32, at: &str) -> Bed {
+    let bed = bed(network).await;
+    clock(&bed, at).await;
+    autonomous(&bed).await;
+    policy(&bed, |config| {
+        config.time_zone = zone.into();
+        config.max_daily_posts = Some(limit);
+    })
+    .await;
+    // The change of the zone is not what this bed is about.
+    bed.execute(
+        "UPDATE automation SET previous_time_zone = NULL, time_zone_since = NULL, version = version + 1",
+    )
+    .await;
+    bed
+}
+
+async fn submit_some(bed: &Bed, count: usize) -> Vec<WorkflowKey> {
+    let mut keys = Vec::new();
+    for n in 0..count {
+        keys.push(submit(bed, "idempotent", &format!("post {n}")).await);
+    }
+    keys
+}
+
+#[tokio::test]
+async fn a_day_of_25_hours_has_one_limit() {
+    let network = Network::new();
+    let bed = limited(&network, "Europe/Berlin", 2, "2026-10-24T22:30:00Z").await;
+    submit_some(&bed, 5).await;
+    assert_eq!(settled(&bed, 5).await, 2);
+    // 24 hours and a quarter after its beginning it is still the same day.
+    clock(&bed, "2026-10-25T22:15:00Z").await;
+    assert_eq!(settled(&bed, 5).await, 2);
+    assert_eq!(days(&bed).await, "2026-10-25:2");
+    clock(&bed, "2026-10-25T23:00:05Z").await;
+    until("the next day's are out", async || network.texts().len() == 4).await;
+    assert_eq!(settled(&bed, 5).await, 4);
+    clock(&bed, "2026-10-26T23:00:05Z").await;
+    bed.finish_all().await;
+    assert_eq!(days(&bed).await, "2026-10-25:2 2026-10-26:2 2026-10-27:1");
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn a_day_without_midnight_begins_when_its_date_does() {
+    let network = Network::new();
+    let bed = limited(&network, "Asia/Beirut", 1, "2024-03-30T20:00:00Z").await;
+    let keys = submit_some(&bed, 2).await;
+    assert_eq!(settled(&bed, 2).await, 1);
+    let mut slot = None;
+    for key in keys {
+        slot = slot.or(post_of(&bed, key)
+            .await
+            .filter(|post| post.state == "scheduled")
+            .and_then(|post| post.slot_at));
+    }
+    assert!(slot.as_ref().is_some_and(|slot| slot.starts_with("2024-03-30T22:00:00")), "{slot:?}");
+    clock(&bed, "2024-03-30T22:00:05Z").await;
+    bed.finish_all().await;
+    assert_eq!(days(&bed).await, "2024-03-30:1 2024-03-31:1");
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn a_zone_that_changes_in_the_middle_of_a_day_gives_no_second_day() {
+    let network = Network::new();
+    let bed = limited(&network, "Asia/Tokyo", 1, "2026-05-05T10:00:00Z").await;
+    submit_some(&bed, 1).await;
+    assert_eq!(settled(&bed, 1).await, 1);
+    // In New York the day of Tokyo's post is the same date, in Auckland it is
+    // not: neither gives another place today.
+    for zone in ["America/New_York", "Pacific/Auckland"] {
+        policy(&bed, |config| config.time_zone = zone.into()).await;
+        let key = submit(&bed, "idempotent", zone).await;
+        until("it has a slot", async || post_of(&bed, key).await.is_some_and(|post| post.slot_at.is_some()))
+            .await;
+        assert_eq!(days(&bed).await, "2026-05-05:1", "{zone}");
+    }
+    // What a person sees says from when the new zone counts.
+    let row = bed.engine.policy(bed.workspace).await.unwrap().row;
+    let (counting, since) = row.previous.unwrap();
+    assert_eq!(counting, "Asia/Tokyo");
+    assert!(since.as_str() > "2026-05-05T15:00", "{since}");
+    // One per day, also when both waited for long.
+    clock(&bed, "2026-05-09T12:00:00Z").await;
+    until("one of the two is out", async || network.texts().len() == 2).await;
+    clock(&bed, "2026-05-11T12:00:00Z").await;
+    bed.finish_all().await;
+    let limit_kept = days(&bed).await.split(' ').all(|day| day.ends_with(":1"));
+    assert!(limit_kept, "{}", days(&bed).await);
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn a_limit_can_be_lowered_and_raised_while_the_day_runs() {
+    let network = Network::new();
+    let bed = limited(&network, "UTC", 2, "2026-06-01T08:00:00Z").await;
+    submit_some(&bed, 2).await;
+    assert_eq!(settled(&bed, 2).await, 2);
+    policy(&bed, |config| config.max_daily_posts = Some(1)).await;
+    submit(&bed, "idempotent", "one too many").await;
+    assert_eq!(settled(&bed, 3).await, 2);
+    policy(&bed, |config| config.max_daily_posts = Some(3)).await;
+    submit(&bed, "idempotent", "now there is room").await;
+    assert_eq!(settled(&bed, 4).await, 3);
+    assert_eq!(days(&bed).await, "2026-06-01:3");
+    clock(&bed, "2026-06-02T00:00:05Z").await;
+    bed.finish_all().await;
+    assert_eq!(days(&bed).await, "2026-06-01:3 2026-06-02:1");
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn an_account_has_a_limit_times_and_a_zone_of_its_own() {
+    let network = Network::new();
+    let bed = limited(&network, "UTC", 10, "2026-06-01T08:00:00Z").await;
+    let more = json!({ "timeZone": "Asia/Tokyo", "slots": ["18:00", "09:30"], "maxDailyPosts": 1 });
+    account(&bed, "tokyo", more).await;
+    let mut slots = Vec::new();
+    for n in 0..3 {
+        let key = submit(&bed, "tokyo", &format!("tokyo {n}")).await;
+        until("it has a slot", async || {
+            let slot = post_of(&bed, key).await.and_then(|post| post.slot_at);
+            slots.extend(slot.clone().filter(|slot| !slots.contains(slot)));
+            slot.is_some()
+        })
+        .await;
+    }
+    // 18:00 in Tokyo is 09:00 UTC; one per day of the workspace.
+    let begins: Vec<&str> = slots.iter().map(|slot| &slot[..16]).collect();
+    assert_eq!(begins, ["2026-06-01T09:00", "2026-06-02T00:30", "2026-06-03T00:30"]);
+    clock(&bed, "2026-06-01T09:00:05Z").await;
+    until("the first is out", async || network.texts().len() == 1).await;
+    for key in bed.live().await {
+        // The first may be over by now.
+        let _ = bed.engine.cancel(key, "test").await;
+    }
+    bed.finish_all().await;
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn nothing_is_sent_in_the_last_moments_of_a_day() {
+    let network = Network::new();
+    let bed = limited(&network, "UTC", 1, "2026-06-01T12:00:00Z").await;
+    // Two seconds are the tests' window for sending.
+    clock(&bed, "2026-06-01T23:59:58.5Z").await;
+    let key = submit(&bed, "idempotent", "late").await;
+    bed.finish(key, WorkflowState::Succeeded).await;
+    assert_eq!(days(&bed).await, "2026-06-02:1");
+    bed.end().await;
+}

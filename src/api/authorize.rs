@@ -27,6 +27,11 @@ pub(crate) enum Action {
     ReadAudit,
     ManageWorkspaces,
     IssueToken,
+    EditPost,
+    ApprovePost,
+    ResolvePost,
+    SetAutomation,
+    ManageAccounts,
 }
 
 impl Action {
@@ -42,6 +47,11 @@ impl Action {
             Self::ReadAudit => "read the audit log",
             Self::ManageWorkspaces => "manage workspaces",
             Self::IssueToken => "issue tokens",
+            Self::EditPost => "edit or reschedule posts",
+            Self::ApprovePost => "approve or reject posts",
+            Self::ResolvePost => "resolve posts in doubt",
+            Self::SetAutomation => "set the automation config",
+            Self::ManageAccounts => "add, remove or try accounts",
         }
     }
 
@@ -52,9 +62,14 @@ impl Action {
             Self::SubmitWorkflow | Self::CancelWorkflow | Self::StoreTemplate => {
                 &[Role::Producer, Role::Operator, Role::Admin]
             }
-            Self::ControlQueue | Self::RepairDeadLetter => &[Role::Operator, Role::Admin],
+            Self::EditPost => &[Role::Producer, Role::Approver, Role::Admin],
+            Self::ApprovePost => &[Role::Approver, Role::Admin],
+            Self::ResolvePost => &[Role::Approver, Role::Operator, Role::Admin],
+            Self::ControlQueue | Self::RepairDeadLetter | Self::ManageAccounts => {
+                &[Role::Operator, Role::Admin]
+            }
             Self::ReadAudit => &[Role::Auditor, Role::Admin],
-            Self::ManageWorkspaces | Self::IssueToken => &[Role::Admin],
+            Self::ManageWorkspaces | Self::IssueToken | Self::SetAutomation => &[Role::Admin],
         }
     }
 }
@@ -101,12 +116,19 @@ pub(crate) struct Grant {
     pub(crate) workspace: WorkspaceId,
     /// Who acts: for audit lines.
     pub(crate) actor: Arc<str>,
+    caller: Caller,
 }
 
 impl Grant {
     /// A workflow of the caller's own workspace.
     pub(crate) fn key(&self, workflow: WorkflowId) -> WorkflowKey {
         WorkflowKey { workspace: self.workspace, workflow }
+    }
+
+    /// Refuses the request unless its caller may do this, too: for what only
+    /// the body asks for.
+    pub(crate) fn also(&self, action: Action) -> Result<(), ApiError> {
+        authorize(&self.caller, action)
     }
 }
 
@@ -129,7 +151,7 @@ macro_rules! permissions {
 
 permissions! {
     Read, SubmitWorkflow, CancelWorkflow, StoreTemplate, ControlQueue, RepairDeadLetter, ReadAudit,
-    ManageWorkspaces, IssueToken,
+    ManageWorkspaces, IssueToken, EditPost, ApprovePost, ResolvePost, SetAutomation, ManageAccounts,
 }
 
 /// Extracts the permission for `P`, or refuses the request.
@@ -151,7 +173,8 @@ impl<S: Sync, P: Permission> FromRequestParts<S> for May<P> {
         // A route that was put outside the token check is closed, not open.
         let caller = parts.extensions.get::<Caller>().ok_or_else(ApiError::unauthenticated)?;
         authorize(caller, P::ACTION)?;
-        Ok(Self(Grant { workspace: caller.workspace, actor: Arc::clone(&caller.subject) }, PhantomData))
+        let (workspace, actor) = (caller.workspace, Arc::clone(&caller.subject));
+        Ok(Self(Grant { workspace, actor, caller: caller.clone() }, PhantomData))
     }
 }
 
@@ -163,7 +186,7 @@ mod tests {
     use super::*;
 
     /// Rows: actions; columns: producer, approver, operator, auditor, admin.
-    const TABLE: [(Action, [bool; 5]); 9] = [
+    const TABLE: [(Action, [bool; 5]); 14] = [
         (Action::Read, [true, true, true, true, true]),
         (Action::SubmitWorkflow, [true, false, true, false, true]),
         (Action::CancelWorkflow, [true, false, true, false, true]),
@@ -173,6 +196,11 @@ mod tests {
         (Action::ReadAudit, [false, false, false, true, true]),
         (Action::ManageWorkspaces, [false, false, false, false, true]),
         (Action::IssueToken, [false, false, false, false, true]),
+        (Action::EditPost, [true, true, false, false, true]),
+        (Action::ApprovePost, [false, true, false, false, true]),
+        (Action::ResolvePost, [false, true, true, false, true]),
+        (Action::SetAutomation, [false, false, false, false, true]),
+        (Action::ManageAccounts, [false, false, true, false, true]),
     ];
 
     #[test]

@@ -40,10 +40,9 @@ fn counts(run: &Run) -> StepCounts {
     let mut counts = StepCounts { total: run.steps.len(), ..StepCounts::default() };
     for step in &run.steps {
         match step.state {
-            StepState::Blocked
-            | StepState::Queued
-            | StepState::Scheduled
-            | StepState::WaitingApproval => counts.pending += 1,
+            StepState::Blocked | StepState::Queued | StepState::Scheduled | StepState::WaitingApproval => {
+                counts.pending += 1;
+            }
             StepState::Running | StepState::Expanded | StepState::Unknown | StepState::InDoubt => {
                 counts.running += 1;
             }
@@ -75,7 +74,10 @@ pub(crate) fn detail(history: &WorkflowHistory) -> WorkflowDetail {
         totals.cache_hits += u64::from(part.cache_hit);
         totals.agent_ms += u64::from(part.duration_ms.unwrap_or_default());
     }
+    let mut posts: Vec<_> = history.posts.iter().collect();
+    posts.sort_unstable_by_key(|(step, _)| **step);
     WorkflowDetail {
+        posts: posts.into_iter().map(|(_, post)| post.into()).collect(),
         summary: summary(view),
         input: history.input.clone(),
         definition: view.plan.definition.clone(),

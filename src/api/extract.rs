@@ -7,7 +7,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
-use galley_core::ids::{AgentType, WorkflowId};
+use galley_core::ids::{AgentType, ApprovalId, PostId, WorkflowId, is_name};
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use tracing::Instrument as _;
@@ -126,6 +126,23 @@ pub(crate) fn page_limit(limit: Option<usize>) -> Result<usize, ApiError> {
 /// A workflow's id in a path or query.
 pub(crate) fn workflow_id(text: &str) -> Result<WorkflowId, ApiError> {
     text.parse().map_err(|_| ApiError::malformed("id", format!("`{text}` is not a workflow id (a UUID)")))
+}
+
+/// A post's id in a path.
+pub(crate) fn post_id(text: &str) -> Result<PostId, ApiError> {
+    text.parse().map_err(|_| ApiError::malformed("id", format!("`{text}` is not a post id (a UUID)")))
+}
+
+/// An approval's id in a path.
+pub(crate) fn approval_id(text: &str) -> Result<ApprovalId, ApiError> {
+    text.parse().map_err(|_| ApiError::malformed("id", format!("`{text}` is not an approval id (a UUID)")))
+}
+
+/// Checks an account's name in a path.
+pub(crate) fn account_name(text: &str) -> Result<(), ApiError> {
+    let told =
+        || format!("`{text}` is not an account's name: 1-48 of a-z, 0-9 and _, beginning with a letter");
+    if is_name(text) { Ok(()) } else { Err(ApiError::malformed("name", told())) }
 }
 
 /// A task's id: its workflow and the name of its step, which may have a dot

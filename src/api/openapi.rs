@@ -6,7 +6,7 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use crate::router::{closed_routes, open_routes};
-use crate::views::{LetterStatus, Problem, ProblemAt, StepEvent, WorkflowEvent};
+use crate::views::{ApprovalStatus, LetterStatus, PostState, Problem, ProblemAt, StepEvent, WorkflowEvent};
 
 /// What the description says beside its routes.
 #[derive(OpenApi)]
@@ -18,13 +18,17 @@ use crate::views::{LetterStatus, Problem, ProblemAt, StepEvent, WorkflowEvent};
             answer also carries as `x-request-id`. Lists are pages: hand `nextCursor` back as `cursor`, \
             with the same filter. Money is in millionths of a US dollar, times are RFC 3339."
     ),
-    components(schemas(Problem, ProblemAt, StepEvent, WorkflowEvent, LetterStatus)),
+    components(schemas(Problem, ProblemAt, StepEvent, WorkflowEvent, LetterStatus, PostState, ApprovalStatus)),
     security(("bearer" = [])),
     modifiers(&Bearer),
     tags(
         (name = "workflows", description = "Submit, list, show, watch and cancel workflows"),
         (name = "templates", description = "Named, versioned definitions"),
         (name = "tasks", description = "The history of steps"),
+        (name = "posts", description = "What goes out: show, edit, reschedule, reject, resolve"),
+        (name = "approvals", description = "Questions to people: approve, reject, edit and approve"),
+        (name = "automation", description = "The workspace's policy"),
+        (name = "accounts", description = "Connections to platforms"),
         (name = "agents", description = "Agent types as workers registered them"),
         (name = "queues", description = "One queue per agent type: depth, pause, limits"),
         (name = "workers", description = "The processes that run steps"),

@@ -15,8 +15,8 @@ use crate::config::{ApiState, Limits};
 use crate::frame::{frame, panicked};
 use crate::openapi;
 use crate::resources::{
-    agents, audit, dead_letters, events, health, queues, tasks, templates, tokens, why, workers, workflows,
-    workspaces,
+    accounts, agents, approvals, audit, automation, dead_letters, events, health, posts, queues, tasks,
+    templates, tokens, why, workers, workflows, workspaces,
 };
 
 /// Routes that take a token.
@@ -30,6 +30,20 @@ pub(crate) fn closed_routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(templates::show))
         .routes(routes!(tasks::list))
         .routes(routes!(tasks::show))
+        .routes(routes!(posts::list))
+        .routes(routes!(posts::show, posts::edit))
+        .routes(routes!(posts::reschedule))
+        .routes(routes!(posts::reject))
+        .routes(routes!(posts::resolve))
+        .routes(routes!(approvals::list))
+        .routes(routes!(approvals::show))
+        .routes(routes!(approvals::approve))
+        .routes(routes!(approvals::reject))
+        .routes(routes!(approvals::edit))
+        .routes(routes!(automation::get, automation::set))
+        .routes(routes!(accounts::list, accounts::add))
+        .routes(routes!(accounts::remove))
+        .routes(routes!(accounts::test))
         .routes(routes!(agents::list))
         .routes(routes!(queues::list))
         .routes(routes!(queues::pause))

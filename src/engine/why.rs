@@ -1,10 +1,12 @@
-//! One sentence that says what a workflow, a step or a queue waits for, and
-//! what to do about it.
+//! One sentence that says what a workflow, a step, a post, an approval or a
+//! queue waits for, and what to do about it.
 
-use galley_core::ids::{AgentType, StepIndex, WorkflowKey};
+use galley_core::ids::{AgentType, ApprovalId, PostId, StepIndex, WorkflowId, WorkflowKey, WorkspaceId};
+use galley_core::publish::PostState;
 use galley_core::run::{StepState, WorkflowState};
 use galley_queue::QueueDepth;
-use galley_store::SessionRow;
+use galley_store::{ApprovalRow, PostRow, PublicationRow, SessionRow};
+use uuid::Uuid;
 
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -101,6 +103,76 @@ impl Engine {
             .ok_or_else(|| EngineError::NotFound { kind: "step", id: format!("{}.{name}", key.workflow) })?;
         Ok(why_step(&history, &queues, step))
     }
+
+    /// Why whatever has this id stands where it stands: a workflow, a post or
+    /// an approval.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`].
+    pub async fn why_id(&self, workspace: WorkspaceId, id: Uuid) -> Result<Why, EngineError> {
+        match self.why(WorkflowKey { workspace, workflow: WorkflowId(id) }, None).await {
+            Err(EngineError::NotFound { .. }) => {}
+            known => return known,
+        }
+        if let Some(post) = self.store().post(workspace, PostId(id)).await? {
+            return self.why_post(workspace, &post).await;
+        }
+        if let Some(asked) = self.store().approval(workspace, ApprovalId(id)).await? {
+            return match asked.status.as_str() {
+                "pending" => self.why(asked.key(), Some(&asked.step_name)).await,
+                _ => Ok(why_answered(&asked)),
+            };
+        }
+        Err(EngineError::NotFound { kind: "workflow, post or approval", id: id.to_string() })
+    }
+
+    /// A post that moves, or could, stands where its step stands; what ended it
+    /// only the post knows.
+    async fn why_post(&self, workspace: WorkspaceId, post: &PostRow) -> Result<Why, EngineError> {
+        if !PostState::from_word(&post.state).is_some_and(PostState::is_final) {
+            let key = WorkflowKey { workspace, workflow: post.workflow };
+            return self.why(key, Some(&post.step_name)).await;
+        }
+        let publication = self.store().publication(workspace, post.id).await?;
+        Ok(why_ended(post, publication.as_ref()))
+    }
+}
+
+fn why_ended(post: &PostRow, publication: Option<&PublicationRow>) -> Why {
+    let PostRow { id, account_name, state, .. } = post;
+    let reason = post.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    if *state != PostState::Published.word() {
+        return Why::fine(format!("post {id} for {account_name} is {state}{reason}"));
+    }
+    let place =
+        publication.and_then(|publication| publication.link.as_ref().or(publication.remote_id.as_ref()));
+    let place = place.map(|place| format!(": {place}")).unwrap_or_default();
+    let by = publication.and_then(|publication| publication.settled_by.as_ref());
+    let by = by.map(|by| format!(" (says {by})")).unwrap_or_default();
+    Why::fine(format!(
+        "post {id} is published on {account_name}{place}{by}; `galley post show {id}` is its receipt"
+    ))
+}
+
+fn why_answered(asked: &ApprovalRow) -> Why {
+    let ApprovalRow { id, status, .. } = asked;
+    let what = match asked.post {
+        Some((post, revision)) => format!("revision {revision} of post {post}"),
+        None => format!("the go of task {}.{}", asked.workflow, asked.step_name),
+    };
+    let then = match asked.post {
+        Some((post, _)) => format!("`galley why {post}`"),
+        None => format!("`galley why {}.{}`", asked.workflow, asked.step_name),
+    };
+    let note = asked.note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default();
+    let by = asked.decided_by.as_deref().unwrap_or("somebody");
+    Why::fine(match status.as_str() {
+        "void" => {
+            format!("approval {id} is void: {what} was changed or is over; {then} says what it waits for now")
+        }
+        "expired" => format!("approval {id} expired: nobody answered about {what} in time"),
+        _ => format!("approval {id}: {what} was {status} by {by}{note}; {then} says what became of it"),
+    })
 }
 
 fn serves(session: &SessionRow, agent: &AgentType) -> bool {
@@ -227,9 +299,9 @@ fn why_step(history: &WorkflowHistory, queues: &[QueueView], step: StepIndex) ->
             ))
         }
         StepState::Unknown => {
-            let when = history.due.get(&step).map_or("soon", String::as_str);
+            let when = history.due.get(&step).map_or("soon".into(), |due| format!("at {due}"));
             Why::fine(format!(
-                "step `{name}`: the platform did not say whether the post is out; Galley finds out at {when}"
+                "step `{name}`: the platform did not say whether the post is out; Galley finds out {when}"
             ))
         }
         StepState::Scheduled if history.posts.contains_key(&step) && last.is_none() => {
@@ -251,7 +323,13 @@ fn why_step(history: &WorkflowHistory, queues: &[QueueView], step: StepIndex) ->
             ))
         }
         StepState::Succeeded => Why::fine(format!("step `{name}` succeeded")),
-        StepState::Skipped => Why::fine(format!("step `{name}` was skipped because its condition was false")),
+        StepState::Skipped => Why::fine(match history.posts.get(&step) {
+            Some(post) => {
+                let reason = post.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+                format!("step `{name}` was skipped: post {} is {}{reason}", post.id, post.state)
+            }
+            None => format!("step `{name}` was skipped because its condition was false"),
+        }),
         StepState::Failed => Why::fine(format!("step `{name}` failed for good")),
         StepState::Cancelled => Why::fine(format!("step `{name}` was cancelled")),
     }

@@ -1,10 +1,14 @@
 //! One resource per file: reading requests, asking the engine, writing views.
 
+pub(crate) mod accounts;
 pub(crate) mod agents;
+pub(crate) mod approvals;
 pub(crate) mod audit;
+pub(crate) mod automation;
 pub(crate) mod dead_letters;
 pub(crate) mod events;
 pub(crate) mod health;
+pub(crate) mod posts;
 pub(crate) mod queues;
 pub(crate) mod tasks;
 pub(crate) mod templates;

@@ -9,10 +9,10 @@ use crate::error::ApiError;
 use crate::extract::{agent_type, task_id};
 use crate::views::Why;
 
-/// Says what a workflow, a task or a queue waits for.
+/// Says what a workflow, a task, a post, an approval or a queue waits for.
 #[utoipa::path(
     get, path = "/v1/why/{id}", operation_id = "why", tag = "why",
-    params(("id" = String, Path, description = "A workflow id, a task id or an agent type")),
+    params(("id" = String, Path, description = "The id of a workflow, a post, an approval or a task, or an agent type")),
     responses((status = 200, description = "One sentence", body = Why)),
 )]
 pub(crate) async fn show(
@@ -20,15 +20,17 @@ pub(crate) async fn show(
     grant: May<Read>,
     Path(id): Path<String>,
 ) -> Result<Json<Why>, ApiError> {
-    let why = if let Ok(workflow) = id.parse() {
-        state.engine.why(grant.key(workflow), None).await?
+    let why = if let Ok(any) = id.parse() {
+        state.engine.why_id(grant.workspace, any).await?
     } else if let Ok((workflow, step_name)) = task_id(&id) {
         state.engine.why(grant.key(workflow), Some(step_name)).await?
     } else if let Ok(agent) = agent_type(&id) {
         state.engine.why_queue(&agent).await?
     } else {
-        let told =
-            format!("`{id}` is none of: a workflow id, a task id (<workflow id>.<step name>), an agent type");
+        let told = format!(
+            "`{id}` is none of: the id of a workflow, a post or an approval, a task id (<workflow id>.<step \
+             name>), an agent type"
+        );
         return Err(ApiError::malformed("id", told));
     };
     Ok(Json(Why { id, sentence: why.sentence, needs_action: why.needs_action }))

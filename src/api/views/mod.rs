@@ -6,12 +6,16 @@
 //! snake_case inside; times are RFC 3339 text; money is millionths of a US
 //! dollar. Requests refuse fields they do not know, answers may gain fields.
 
+mod accounts;
 mod agents;
+mod approvals;
 mod audit;
+mod automation;
 mod dead_letters;
 mod definition;
 mod events;
 mod health;
+mod posts;
 mod problem;
 mod queues;
 mod tasks;
@@ -22,8 +26,11 @@ mod workers;
 mod workflows;
 mod workspaces;
 
+pub use accounts::{Account, AccountTest, AddAccount};
 pub use agents::{Agent, RetryPolicy};
+pub use approvals::{Approval, ApprovalDetail, Approve};
 pub use audit::AuditLine;
+pub use automation::{Automation, SetAutomation};
 pub use dead_letters::{
     DeadLetter, DeadLetterDetail, DeadLetterGroup, RefusedRepair, RepairFilter, RepairOutcome,
     RetryDeadLetter,
@@ -31,16 +38,22 @@ pub use dead_letters::{
 pub use definition::{DefinitionShape, ForEachShape, RetryOverrideShape, StepShape};
 pub use events::{StepEvent, WorkflowEvent};
 pub use health::{Check, Health, Readiness, Ready};
+pub use posts::{
+    EditPost, EditedPost, Post, PostContent, PostDetail, PostRevision, Publication, PublicationEvent, Reject,
+    ReschedulePost, Resolution, ResolvePost,
+};
 pub use problem::{Problem, ProblemAt};
 pub use queues::{LimitQueue, PauseQueue, Queue};
 pub use tasks::{AgentTaskHistory, Attempt, TaskError, TaskResult};
 pub use templates::Template;
 pub use why::Why;
-pub use words::{LetterStatus, Role, TaskState, TaskStatus, WorkflowState};
+pub use words::{
+    ApprovalStatus, AutomationMode, LetterStatus, PostState, Role, TaskState, TaskStatus, WorkflowState,
+};
 pub use workers::Worker;
 pub use workflows::{
     CompiledResult, Contribution, StepCounts, SubmitWorkflow, SubmittedWorkflow, Totals, WorkflowDetail,
-    WorkflowSummary,
+    WorkflowPost, WorkflowSummary,
 };
 pub use workspaces::{CreateWorkspace, IssueToken, IssuedToken, Workspace};
 

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use galley_core::run;
+use galley_core::automation::Mode;
+use galley_core::{publish, run};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -223,6 +224,113 @@ impl LetterStatus {
 impl fmt::Display for LetterStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.word())
+    }
+}
+
+/// Where a post stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PostState {
+    /// Made, not yet judged by the policy.
+    Draft,
+    /// A person has to say yes.
+    WaitingApproval,
+    /// It goes out at its slot.
+    Scheduled,
+    /// On its way to the platform.
+    Publishing,
+    /// Nobody knows yet whether it went out; Galley finds out.
+    Unknown,
+    /// Only a person can find out whether it went out.
+    InDoubt,
+    /// It is out. Final.
+    Published,
+    /// A person said no. Final.
+    Rejected,
+    /// It was refused for good: a dead letter knows why.
+    Failed,
+    /// Nobody said yes in time. Final.
+    Expired,
+    /// Its workflow was cancelled. Final.
+    Cancelled,
+}
+
+impl PostState {
+    /// The word used everywhere.
+    pub fn word(self) -> &'static str {
+        publish::PostState::from(self).word()
+    }
+}
+
+impl From<PostState> for publish::PostState {
+    fn from(state: PostState) -> Self {
+        match state {
+            PostState::Draft => Self::Draft,
+            PostState::WaitingApproval => Self::WaitingApproval,
+            PostState::Scheduled => Self::Scheduled,
+            PostState::Publishing => Self::Publishing,
+            PostState::Unknown => Self::Unknown,
+            PostState::InDoubt => Self::InDoubt,
+            PostState::Published => Self::Published,
+            PostState::Rejected => Self::Rejected,
+            PostState::Failed => Self::Failed,
+            PostState::Expired => Self::Expired,
+            PostState::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+/// Where a question to a person stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ApprovalStatus {
+    /// Nobody answered yet.
+    Pending,
+    /// A person said yes.
+    Approved,
+    /// A person said no.
+    Rejected,
+    /// Nobody answered in time.
+    Expired,
+    /// What it was about was changed, or is over.
+    Void,
+}
+
+impl ApprovalStatus {
+    /// Every status.
+    pub const ALL: [Self; 5] = [Self::Pending, Self::Approved, Self::Rejected, Self::Expired, Self::Void];
+
+    /// The word used everywhere.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Approved => "approved",
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::Void => "void",
+        }
+    }
+}
+
+/// Who decides that work goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AutomationMode {
+    /// Agents run and posts go out by themselves.
+    FullAutonomous,
+    /// Agents run by themselves; each post waits for an approval.
+    Assisted,
+    /// Each step waits for a person's go, each post for an approval.
+    Manual,
+    /// Agents run by themselves; rules decide about posts. While there are no
+    /// rules, each post waits for an approval.
+    Hybrid,
+}
+
+impl AutomationMode {
+    /// The word used everywhere.
+    pub fn word(self) -> &'static str {
+        Mode::from(self).word()
     }
 }
 

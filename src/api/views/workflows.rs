@@ -1,14 +1,15 @@
 //! Workflows: what is submitted, what is shown.
 
 use galley_core::definition::Definition;
-use galley_core::ids::{WorkflowId, WorkspaceId};
+use galley_core::ids::{PostId, WorkflowId, WorkspaceId};
+use galley_engine::store::PostRow;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::definition::DefinitionShape;
 use super::tasks::TaskError;
-use super::words::{TaskState, WorkflowState};
+use super::words::{PostState, TaskState, WorkflowState};
 
 /// A request to run a workflow: a template or a definition, and its input.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -114,6 +115,46 @@ pub struct WorkflowDetail {
     pub traceparent: Option<String>,
     /// Each agent's contribution, and what they sum up to.
     pub result: CompiledResult,
+    /// The posts of its publish steps, in the order of those.
+    #[serde(default)]
+    pub posts: Vec<WorkflowPost>,
+}
+
+/// A post of a workflow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkflowPost {
+    /// Its id: `GET /v1/posts/{id}` is its receipt.
+    #[schema(value_type = Uuid)]
+    pub id: PostId,
+    /// Its publish step.
+    pub step: String,
+    /// The name of its account.
+    pub account: String,
+    /// The account's platform.
+    pub platform: String,
+    /// Where it stands.
+    #[schema(value_type = PostState)]
+    pub state: String,
+    /// What it waits for, or what ended it.
+    pub reason: Option<String>,
+    /// When it goes out, if that is known.
+    #[schema(format = DateTime)]
+    pub slot_at: Option<String>,
+}
+
+impl From<&PostRow> for WorkflowPost {
+    fn from(row: &PostRow) -> Self {
+        Self {
+            id: row.id,
+            step: row.step_name.clone(),
+            account: row.account_name.clone(),
+            platform: row.platform.clone(),
+            state: row.state.clone(),
+            reason: row.reason.clone(),
+            slot_at: row.slot_at.clone(),
+        }
+    }
 }
 
 /// What the agents made of a workflow.

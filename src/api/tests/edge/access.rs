@@ -171,6 +171,21 @@ async fn each_route_takes_the_roles_of_the_table() {
         ("POST", "/v1/workspaces", &[Admin]),
         ("POST", "/v1/tokens", &[Admin]),
         ("GET", "/v1/audit?limit=0", &[Auditor, Admin]),
+        ("GET", "/v1/posts?limit=0", everybody),
+        ("GET", "/v1/posts/x", everybody),
+        ("PUT", "/v1/posts/x", &[Producer, Approver, Admin]),
+        ("POST", "/v1/posts/x/reschedule", &[Producer, Approver, Admin]),
+        ("POST", "/v1/posts/x/reject", &[Approver, Admin]),
+        ("POST", "/v1/posts/x/resolve", &[Approver, Operator, Admin]),
+        ("GET", "/v1/approvals?limit=0", everybody),
+        ("GET", "/v1/approvals/x", everybody),
+        ("POST", "/v1/approvals/x/approve", &[Approver, Admin]),
+        ("POST", "/v1/approvals/x/reject", &[Approver, Admin]),
+        ("POST", "/v1/approvals/x/edit", &[Approver, Admin]),
+        ("PUT", "/v1/automation", &[Admin]),
+        ("POST", "/v1/accounts", &[Operator, Admin]),
+        ("POST", "/v1/accounts/X/test", &[Operator, Admin]),
+        ("DELETE", "/v1/accounts/X", &[Operator, Admin]),
     ];
     let app = app();
     for (method, path, allowed) in routes {
@@ -178,7 +193,7 @@ async fn each_route_takes_the_roles_of_the_table() {
             let request = request(method, path)
                 .header(header::AUTHORIZATION, format!("Bearer {}", token(&[role])))
                 .header(header::CONTENT_TYPE, "application/json")
-                .body(if *method == "POST" { Body::from("{}") } else { Body::empty() });
+                .body(if ["POST", "PUT"].contains(method) { Body::from("{}") } else { Body::empty() });
             let status = ask_of(&app, request.unwrap()).await.status;
             if allowed.contains(&role) {
                 let wrong = [StatusCode::BAD_REQUEST, StatusCode::UNPROCESSABLE_ENTITY];
@@ -187,6 +202,25 @@ async fn each_route_takes_the_roles_of_the_table() {
                 assert_eq!(status, StatusCode::FORBIDDEN, "{role} {method} {path}");
             }
         }
+    }
+}
+
+/// An edit that approves itself is an approval, whatever its route is called.
+#[tokio::test]
+async fn approving_along_with_an_edit_takes_the_right_to_approve() {
+    let app = app();
+    for (approve, role, expected) in [
+        (true, Role::Producer, StatusCode::FORBIDDEN),
+        // Let through, to the id that is none.
+        (false, Role::Producer, StatusCode::BAD_REQUEST),
+        (true, Role::Approver, StatusCode::BAD_REQUEST),
+    ] {
+        let request = request("PUT", "/v1/posts/x")
+            .header(header::AUTHORIZATION, format!("Bearer {}", token(&[role])))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(json!({ "text": "hello", "approve": approve }).to_string()));
+        let answer = ask_of(&app, request.unwrap()).await;
+        assert_eq!(answer.status, expected, "{role}, approve: {approve}");
     }
 }
 

@@ -149,6 +149,42 @@ fn a_task_has_exactly_the_promised_fields_and_two_more() {
     assert_eq!(fields, promised);
 }
 
+/// The entity of the product, and what this release needs beside it.
+#[test]
+fn the_policy_has_the_promised_fields() {
+    let api = described();
+    let schema = &api["components"]["schemas"]["Automation"]["properties"];
+    for field in [
+        "workspaceId",
+        "mode",
+        "rules",
+        "enabledAgents",
+        "scheduleAutomation",
+        "contentApprovalRequired",
+        "maxDailyPosts",
+        "allowedPlatforms",
+    ] {
+        assert!(schema[field].is_object(), "{field}");
+    }
+    // What can be null may not be forgotten.
+    let required = api["components"]["schemas"]["SetAutomation"]["required"].as_array().unwrap();
+    for field in ["mode", "enabledAgents", "maxDailyPosts", "allowedPlatforms"] {
+        assert!(required.contains(&json!(field)), "{field} in {required:?}");
+    }
+}
+
+/// No answer has a place for a credential.
+#[test]
+fn a_credential_goes_in_and_never_comes_out() {
+    let api = described();
+    let schemas = api["components"]["schemas"].as_object().unwrap();
+    let holders: Vec<_> =
+        schemas.iter().filter(|(_, schema)| schema["properties"]["credential"].is_object()).collect();
+    let [(name, schema)] = holders[..] else { panic!("{holders:?}") };
+    assert_eq!(name, "AddAccount");
+    assert_eq!(schema["properties"]["credential"]["writeOnly"], true);
+}
+
 #[tokio::test]
 async fn it_is_served_to_everybody() {
     let answer = ask(request("GET", "/openapi.json").body(Body::empty()).unwrap()).await;

@@ -36,6 +36,16 @@ async fn the_request_id_goes_in_and_out() {
 async fn a_refusal_names_its_place() {
     let id = "0199aa10-7c1e-7d3a-9c9e-1234567890ab";
     let cancel = format!("/v1/workflows/{id}/events");
+    let post = format!("/v1/posts/{id}");
+    let (reschedule, resolve) = (format!("{post}/reschedule"), format!("{post}/resolve"));
+    let policy = json!({
+        "mode": "assisted", "rules": [], "enabledAgents": null, "scheduleAutomation": false,
+        "contentApprovalRequired": true, "maxDailyPosts": 3, "allowedPlatforms": null,
+    });
+    let (mut ruled, mut forgotten) = (policy.clone(), policy);
+    ruled["rules"] = json!([{ "when": "true" }]);
+    forgotten.as_object_mut().unwrap().remove("maxDailyPosts");
+    let (ruled, forgotten) = (ruled.to_string(), forgotten.to_string());
     let bad = StatusCode::BAD_REQUEST;
     let invalid = StatusCode::UNPROCESSABLE_ENTITY;
     let cases = [
@@ -69,11 +79,31 @@ async fn a_refusal_names_its_place() {
         ("POST", "/v1/dead-letters/retry", Some(r#"{"dryRun":true}"#), invalid, "body"),
         ("POST", "/v1/dead-letters/retry", Some(r#"{"all":true,"agent":"a"}"#), invalid, "all"),
         ("POST", "/v1/tokens", Some(r#"{"subject":"a","roles":["king"]}"#), invalid, "roles[0]"),
+        ("GET", "/v1/posts?state=flying", None, bad, "state"),
+        ("GET", "/v1/posts?cursor=garbage", None, bad, "cursor"),
+        ("GET", "/v1/approvals?status=maybe", None, bad, "status"),
+        ("GET", "/v1/approvals/x", None, bad, "id"),
+        ("PUT", &post, Some(r#"{"text":"a","revision":-1}"#), invalid, "revision"),
+        ("POST", &reschedule, Some("{}"), invalid, "body"),
+        ("POST", &reschedule, Some(r#"{"at":"tomorrow"}"#), invalid, "at"),
+        ("POST", &reschedule, Some(r#"{"at":"2026-03-01T09:30:00"}"#), invalid, "at"),
+        ("POST", &resolve, Some(r#"{"resolution":"perhaps"}"#), invalid, "resolution"),
+        ("POST", &resolve, Some(r#"{"resolution":"not_there","link":"https://a"}"#), invalid, "link"),
+        ("POST", &resolve, Some(r#"{"resolution":"given_up","remoteId":"1"}"#), invalid, "remoteId"),
+        ("PUT", "/v1/automation", Some(r#"{"mode":"wild"}"#), invalid, "mode"),
+        ("PUT", "/v1/automation", Some(&forgotten), invalid, "body"),
+        ("PUT", "/v1/automation", Some(&ruled), invalid, "rules"),
+        ("POST", "/v1/accounts", Some(r#"{"name":"a","platform":"b"}"#), invalid, "body"),
+        ("DELETE", "/v1/accounts/A%20B", None, bad, "name"),
     ];
     let app = app();
     for (method, path, body, status, at) in cases {
         let request = allowed(method, path).header(header::CONTENT_TYPE, JSON);
-        let answer = ask_of(&app, request.body(body.map_or_else(Body::empty, Body::from)).unwrap()).await;
+        let answer = ask_of(
+            &app,
+            request.body(body.map_or_else(Body::empty, |body: &str| Body::from(body.to_owned()))).unwrap(),
+        )
+        .await;
         assert_eq!(answer.status, status, "{method} {path} {body:?}: {answer:?}");
         let problem = answer.problem();
         assert_eq!(problem.problems.first().map(|problem| problem.at.as_str()), Some(at), "{path} {body:?}");

@@ -15,8 +15,11 @@ mod preview;
 mod publisher;
 mod registry;
 mod settings;
+mod target;
 mod verdict;
+mod webhook;
 
 pub use preview::Preview;
 pub use publisher::{Account, Outgoing, Publisher};
 pub use registry::{Options, Publishers, SetupError};
+pub use webhook::Webhook;

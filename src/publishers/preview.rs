@@ -6,7 +6,7 @@
 
 use async_trait::async_trait;
 use galley_core::plan::Problem;
-use galley_core::publish::{Capability, Looked, PostContent, Receipt, Sent};
+use galley_core::publish::{Capability, Looked, PostContent, Sent};
 use reqwest::{Method, Request, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
@@ -15,7 +15,8 @@ use serde_json::Value;
 use crate::http::{Answer, Body, Failed, Http};
 use crate::publisher::{Account, Outgoing, Publisher};
 use crate::registry::{Options, SetupError};
-use crate::settings::{Reader, check_link, check_token, sentence, web_link};
+use crate::settings::{Reader, check_link, check_token, sentence};
+use crate::verdict::receipt;
 
 /// Longest post, in characters.
 const LONGEST: usize = 500;
@@ -252,13 +253,4 @@ fn found(answer: &Answer, key: &str, credential: &SecretString) -> Looked {
         (None, true) => Looked::Absent,
         _ => unknown(),
     }
-}
-
-fn receipt(post: &Value) -> Option<Receipt> {
-    let id = post.get("id")?.as_str()?;
-    if id.is_empty() || id.len() > 200 || id.chars().any(char::is_control) {
-        return None;
-    }
-    let link = post.get("url").and_then(Value::as_str).and_then(web_link);
-    Some(Receipt { remote_id: id.to_owned(), link })
 }

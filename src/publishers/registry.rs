@@ -8,6 +8,7 @@ use galley_core::publish::SEND_TIMEOUT;
 
 use crate::preview::Preview;
 use crate::publisher::Publisher;
+use crate::webhook::Webhook;
 
 /// What a deployment decides for all adapters.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +57,7 @@ impl Publishers {
     pub fn built_in(options: Options) -> Result<Self, SetupError> {
         let mut publishers = Self::new();
         publishers.register(Preview::new(options)?)?;
+        publishers.register(Webhook::new(options)?)?;
         Ok(publishers)
     }
 

@@ -1,11 +1,12 @@
 //! What an answer, or the lack of one, says about the post it was for. The
 //! rules that hold for every platform; an adapter judges its successes.
 
-use galley_core::publish::Sent;
+use galley_core::publish::{Receipt, Sent};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use crate::http::{Answer, Body, Failed};
+use crate::settings::web_link;
 
 /// How much of an answer a message quotes, in characters.
 const QUOTED: usize = 300;
@@ -77,6 +78,26 @@ impl Answer {
             format!("the platform answered {status}: {text}")
         }
     }
+}
+
+/// Longest id of a platform that is believed, in bytes.
+const LONGEST_ID: usize = 200;
+
+/// The receipt in a post as a platform describes it: `id`, a text or a whole
+/// number, and perhaps `url`.
+pub(crate) fn receipt(post: &Value) -> Option<Receipt> {
+    let remote_id = match post.get("id")? {
+        Value::String(id) => id.clone(),
+        Value::Number(id) if !id.is_f64() => id.to_string(),
+        _ => return None,
+    };
+    let fits = (1..=LONGEST_ID).contains(&remote_id.len()) && !remote_id.chars().any(char::is_control);
+    fits.then(|| Receipt { remote_id, link: link(post) })
+}
+
+/// Where people can see a post, if the platform says so.
+pub(crate) fn link(post: &Value) -> Option<String> {
+    post.get("url").and_then(Value::as_str).and_then(web_link)
 }
 
 /// Text of a platform as a message may show it: short, one line, without the

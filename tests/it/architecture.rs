@@ -111,6 +111,7 @@ fn a_foreign_crate_is_known_to_its_one_room() {
         ("axum", "api"),
         ("genai", "agents"),
         ("cel", "core"),
+        ("standardwebhooks", "publishers"),
     ];
     for (name, owner) in owners {
         for room in rooms().iter().filter(|room| *room != owner) {

@@ -118,6 +118,11 @@ config! {
         /// Workflows per second the reconciler looks at, at most.
         reconcile_rate: usize = "20000", "GALLEY_RECONCILE_RATE";
     }
+    /// The preview network that `galley dev` brings along.
+    preview: Preview {
+        /// Where it listens; `off` for nowhere.
+        addr: Address = "127.0.0.1:8081", "GALLEY_PREVIEW_ADDR";
+    }
     /// Prometheus metrics, on a port of their own.
     metrics: Metrics {
         /// Where `/metrics` is served; `off` for nowhere.

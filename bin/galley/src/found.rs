@@ -26,6 +26,9 @@ pub(crate) struct DevFile {
     pub(crate) pid: u32,
     /// Where metrics are; absent when they are off.
     pub(crate) metrics: Option<String>,
+    /// Where the preview network is; absent when it is off.
+    #[serde(default)]
+    pub(crate) preview: Option<String>,
 }
 
 impl DevFile {

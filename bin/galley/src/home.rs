@@ -90,7 +90,15 @@ impl Home {
         if config.auth.jwt_secret.is_some() {
             return crate::deployment::jwt_secret(config);
         }
-        let path = self.join("jwt-secret");
+        self.kept_secret("jwt-secret")
+    }
+
+    /// A secret of this folder: kept, or drawn now. 64 hexadecimal digits.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub(crate) fn kept_secret(&self, name: &str) -> Result<SecretString, Failure> {
+        let path = self.join(name);
         if let Ok(kept) = fs::read_to_string(&path)
             && !kept.trim().is_empty()
         {
@@ -122,7 +130,9 @@ impl Home {
                 Err(error) => tracing::warn!(%error, "deleting a database that does not start"),
             }
         }
-        for name in ["postgres", "redis", "jwt-secret", "dev.json"] {
+        for name in
+            ["postgres", "redis", "jwt-secret", "secret-key", "preview-token", "preview.jsonl", "dev.json"]
+        {
             delete(&self.join(name))?;
         }
         Ok(())

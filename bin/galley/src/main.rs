@@ -22,6 +22,7 @@ mod found;
 mod home;
 mod print;
 mod show;
+mod site;
 mod stop;
 mod table;
 mod telemetry;

@@ -96,15 +96,23 @@ pub(crate) fn serve_metrics(address: Address) -> Result<Option<SocketAddr>, Fail
 /// # Errors
 /// A taken port.
 pub(crate) async fn listen(address: SocketAddr) -> Result<tokio::net::TcpListener, Failure> {
+    listen_for("the API", "--api-addr", address).await
+}
+
+/// Takes a port for somebody whose address a flag sets.
+///
+/// # Errors
+/// It is taken.
+pub(crate) async fn listen_for(
+    what: &str,
+    flag: &str,
+    address: SocketAddr,
+) -> Result<tokio::net::TcpListener, Failure> {
     tokio::net::TcpListener::bind(address).await.map_err(|error| {
-        let another = format!("--api-addr {}:{}", address.ip(), address.port().wrapping_add(1).max(1_024));
-        cannot_listen(
-            "the API",
-            address,
-            &error.to_string(),
-            &another,
-            "--api-addr 127.0.0.1:0 (any free port)",
-        )
+        // Two further on: the next one is the usual place of somebody else.
+        let another = format!("{flag} {}:{}", address.ip(), address.port().wrapping_add(2).max(1_024));
+        let any = format!("{flag} 127.0.0.1:0 (any free port)");
+        cannot_listen(what, address, &error.to_string(), &another, &any)
     })
 }
 

@@ -20,8 +20,8 @@ use crate::failure::Failure;
 use crate::found::DevFile;
 use crate::home::{Home, Servers};
 use crate::print::{self, style};
-use crate::telemetry::{LogTo, listen, serve_metrics, start_logging};
-use crate::{demo, deployment, show, stop, time};
+use crate::telemetry::{LogTo, listen, listen_for, serve_metrics, start_logging};
+use crate::{demo, deployment, show, site, stop, time};
 
 /// The workspace a person begins in.
 const WORKSPACE: &str = "demo";
@@ -45,7 +45,7 @@ const TOKEN_LIFETIME: std::time::Duration = std::time::Duration::from_secs(365 *
 #[command(after_help = "Examples:
   galley dev
   galley dev --fresh                        forget everything and begin anew
-  galley dev --api-addr 127.0.0.1:8081 --metrics-addr off
+  galley dev --api-addr 127.0.0.1:8090 --metrics-addr off
   galley dev --exit-after-demo              run the sample campaign and stop, as a check")]
 pub(crate) struct Dev {
     /// Delete what earlier runs left in ./.galley first
@@ -63,6 +63,9 @@ pub(crate) struct Dev {
     /// Where /metrics is served; `off` for nowhere
     #[arg(long, value_name = "ADDR")]
     metrics_addr: Option<String>,
+    /// Where the preview network listens; `off` for nowhere
+    #[arg(long, value_name = "ADDR")]
+    preview_addr: Option<String>,
     /// Steps to run at once
     #[arg(long, value_name = "N")]
     concurrency: Option<String>,
@@ -73,6 +76,7 @@ impl Run for Dev {
         let mut flags = Flags::new();
         flags.extend(self.api_addr.clone().map(|addr| ("api.addr", "--api-addr", addr)));
         flags.extend(self.metrics_addr.clone().map(|addr| ("metrics.addr", "--metrics-addr", addr)));
+        flags.extend(self.preview_addr.clone().map(|addr| ("preview.addr", "--preview-addr", addr)));
         flags.extend(self.concurrency.clone().map(|n| ("worker.concurrency", "--concurrency", n)));
         flags
     }
@@ -92,6 +96,13 @@ impl Run for Dev {
         // Ports first: a taken one is told before anything is started.
         let listener = listen(address).await?;
         let metrics = serve_metrics(config.metrics.addr)?;
+        let preview = match config.preview.addr {
+            Address::At(address) => Some(listen_for("the preview network", "--preview-addr", address).await?),
+            Address::Off => None,
+        };
+        if config.publishing.secret_key.is_none() {
+            config.publishing.secret_key = Some(home.kept_secret("secret-key")?);
+        }
 
         let began = Instant::now();
         print::say(&format!("starting PostgreSQL and Redis in {}", home.folder().display()));
@@ -105,28 +116,36 @@ impl Run for Dev {
             started = started => started?,
             () = stop.soft.cancelled() => return Ok(()),
         };
-        let done = serve(&self, &home, &config, &servers, listener, metrics, began, &stop).await;
+        let ports = Ports { api: listener, metrics, preview };
+        let done = serve(&self, &home, &config, &servers, ports, began, &stop).await;
         servers.stop().await;
         done
     }
 }
 
-#[allow(clippy::too_many_arguments, reason = "the parts of one start, used once")]
+/// The ports this start took.
+struct Ports {
+    api: tokio::net::TcpListener,
+    metrics: Option<std::net::SocketAddr>,
+    preview: Option<tokio::net::TcpListener>,
+}
+
 async fn serve(
     dev: &Dev,
     home: &Home,
     config: &Config,
     servers: &Servers,
-    listener: tokio::net::TcpListener,
-    metrics: Option<std::net::SocketAddr>,
+    ports: Ports,
     began: Instant,
     stop: &Stop,
 ) -> Result<(), Failure> {
+    let Ports { api: listener, metrics, preview } = ports;
     let engine = deployment::engine(config)?;
     engine.store().migrate().await?;
     engine.store().check_schema(false).await?;
     let registry = deployment::registry(config)?;
-    let specs: Vec<_> = registry.specs().cloned().collect();
+    let mut specs: Vec<_> = registry.specs().cloned().collect();
+    specs.push(galley_core::publish::spec().map_err(EngineError::from)?);
     // The worker does it, too; but the sample campaign must not come before it.
     engine.store().register_agents(&specs).await?;
     let secret = home.secret(config)?;
@@ -135,16 +154,26 @@ async fn serve(
         "http://{}",
         listener.local_addr().map_err(|error| Failure::unexpected("the API has no address").detail(error))?
     );
+    let network = match preview {
+        Some(listener) => {
+            let token = home.kept_secret("preview-token")?;
+            let network = site::start(listener, home, &engine, workspace, &token)?;
+            site::connect(&engine, workspace, network.url(), &token).await?;
+            Some(network)
+        }
+        None => None,
+    };
     let file = DevFile {
         url: url.clone(),
         token: token_for(&secret, workspace)?,
         pid: std::process::id(),
         metrics: metrics.map(|address| format!("http://{address}/metrics")),
+        preview: network.as_ref().map(|network| network.url().to_owned()),
     };
     let mut fleet = Fleet::start(&engine, registry, config, listener, secret, stop)?;
     file.write(home.folder())?;
     print::say(&format!(
-        "{} after {}: {}\n{:5} API, scheduler, and a worker for {} agent types",
+        "{} after {}: {}\n{:5} API, preview network, scheduler, and a worker for {} agent types",
         style::GOOD.on("ready"),
         time::run_time(u64::try_from(began.elapsed().as_millis()).unwrap_or(0)),
         servers.in_words(),
@@ -162,7 +191,7 @@ async fn serve(
             demo::tell_unfinished(&client).await?;
         }
         demo::tell_next(home.folder(), &file, shown.as_ref())?;
-        std::future::pending().await
+        demo::tell_published(&client).await
     };
     let done = tokio::select! {
         // A stop that cuts the talk off is no failure of the talk.
@@ -173,6 +202,9 @@ async fn serve(
         told = talk => told,
     };
     fleet.stop(stop).await;
+    if let Some(network) = network {
+        network.stop().await;
+    }
     // Or PostgreSQL would wait for the connections.
     engine.store().close().await;
     done

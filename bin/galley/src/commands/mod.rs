@@ -8,6 +8,7 @@ mod bench;
 mod bench_worker;
 mod completions;
 mod dead;
+mod demo;
 mod dev;
 mod doctor;
 mod migrate;
@@ -49,6 +50,7 @@ macro_rules! commands {
 
 commands! {
     dev::Dev,
+    demo::Demo,
     workflow::Workflow,
     template::Template,
     task::Task,

@@ -112,7 +112,12 @@ fn public(name: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Forbidd
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use galley_core::publish::SEND_TIMEOUT;
+
     use super::*;
+    use crate::http::{Failed, Http};
 
     #[test]
     fn only_the_internet_at_large_is_public() {
@@ -227,5 +232,22 @@ mod tests {
         assert_eq!(public("name", vec![inner, outer]).unwrap(), [outer]);
         assert!(public("name", vec![inner, at("::1")]).unwrap_err().to_string().contains("name"));
         assert!(public("name", Vec::new()).unwrap().is_empty());
+    }
+
+    /// Past every look at the text: what a name means is found out last.
+    #[tokio::test]
+    async fn a_name_that_resolves_to_a_private_address_is_not_called() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://localhost:{}/", listener.local_addr().unwrap().port());
+        let http = Http::new(SEND_TIMEOUT, |client| client.dns_resolver(Arc::new(PublicOnly))).unwrap();
+        for url in [url.clone(), url.replace("http:", "https:")] {
+            let failed = http.call(http.client().post(&url).build().unwrap()).await.unwrap_err();
+            assert!(
+                matches!(&failed, Failed::Unsendable(why) if why.starts_with("localhost is not an address")),
+                "{url}: {failed:?}"
+            );
+        }
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_err(), "nobody came");
     }
 }

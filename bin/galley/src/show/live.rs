@@ -86,6 +86,11 @@ pub(crate) fn ended(detail: &WorkflowDetail) -> Result<(), Failure> {
     let failed = |what: String| Failure::new(Exit::WorkflowFailed, what);
     match detail.summary.state {
         WorkflowState::Succeeded => Ok(()),
+        // No failure: it goes on when a person said so, or at a post's slot.
+        WorkflowState::Waiting => {
+            print::say(&format!("it waits; `galley why {id}` says for what"));
+            Ok(())
+        }
         WorkflowState::Stalled => Err(failed(format!("workflow {id} stalled: a step is dead")).hint(
             format!("`galley why {id}` says more; `galley dead list --workflow {id}` shows what died"),
         )),

@@ -138,6 +138,12 @@ impl Case {
         let sent = adapter.publish(&account, &outgoing()).await;
         assert_eq!(class(&sent), Class::NotSent, "no TLS: {sent:?}");
         assert_eq!(platform.connections(), 1, "no TLS: nothing was tried again");
+        // A connection that takes too long to make is given up while nothing
+        // of the request has left.
+        let platform = Platform::that([Act::Hang]).await;
+        let account = (self.account)(&platform.url().replace("http:", "https:"));
+        let sent = (self.adapter)(options(HASTY)).publish(&account, &outgoing()).await;
+        assert_eq!(class(&sent), Class::NotSent, "no end of TLS: {sent:?}");
     }
 
     async fn a_status_means_what_it_says(&self) {

@@ -133,11 +133,15 @@ pub(crate) mod style {
     /// The style of a state's word.
     pub(crate) fn of_state(state: &str) -> Paint {
         match state {
-            "succeeded" | "completed" | "open" | "ready" | "ok" | "replayed" => GOOD,
-            "running" | "queued" | "expanded" => BUSY,
-            "scheduled" | "stalled" | "paused" | "warn" | "waiting" => WARN,
-            "failed" | "dead" | "fail" | "crashed" | "overdue" => BAD,
-            "blocked" | "skipped" | "cancelled" | "closed" | "discarded" => DIM,
+            "succeeded" | "completed" | "open" | "ready" | "ok" | "replayed" | "published" | "approved" => {
+                GOOD
+            }
+            "running" | "queued" | "expanded" | "publishing" | "intent" | "repeated" => BUSY,
+            "scheduled" | "stalled" | "paused" | "warn" | "waiting" | "waiting_approval" | "unknown"
+            | "pending" => WARN,
+            "failed" | "dead" | "fail" | "crashed" | "overdue" | "in_doubt" => BAD,
+            "blocked" | "skipped" | "cancelled" | "closed" | "discarded" | "draft" | "rejected"
+            | "expired" | "void" | "not_sent" => DIM,
             _ => PLAIN,
         }
     }

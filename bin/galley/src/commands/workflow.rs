@@ -39,8 +39,8 @@ enum WorkflowCommand {
     Submit(Submit),
     /// List workflows, newest first
     List {
-        /// Only those in this state: running, stalled, succeeded, failed or cancelled
-        #[arg(long, value_name = "STATE", value_parser = ["running", "stalled", "succeeded", "failed", "cancelled"])]
+        /// Only those in this state: running, waiting, stalled, succeeded, failed or cancelled
+        #[arg(long, value_name = "STATE", value_parser = ["running", "waiting", "stalled", "succeeded", "failed", "cancelled"])]
         state: Option<String>,
         /// At most this many
         #[arg(long, default_value_t = 25, value_name = "N", value_parser = cli::limit)]
@@ -237,7 +237,10 @@ fn shown(detail: &views::WorkflowDetail) -> String {
         text.push_str(&format!("\n{}", compiled.trim_end()));
         text.push('\n');
     }
-    if let views::WorkflowState::Running | views::WorkflowState::Stalled = summary.state {
+    if !detail.posts.is_empty() {
+        text.push_str(&format!("\n{}", show::posts(&detail.posts).render(print::data_width())));
+    }
+    if !summary.state.is_final() {
         let hint = format!("galley why {} says what it waits for", summary.id);
         text.push_str(&format!("\n{}\n", style::DIM.on(&hint)));
     }

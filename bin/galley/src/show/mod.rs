@@ -2,12 +2,14 @@
 
 mod live;
 mod output;
+mod post;
 mod workflow;
 
 use galley_api::views::{AgentTaskHistory, Attempt, DeadLetterDetail};
 use serde_json::Value;
 
 pub(crate) use self::live::{ended, watch};
+pub(crate) use self::post::{approval, post, posts};
 pub(crate) use self::workflow::{compiled, contributions, verdict};
 use crate::print::{self, style};
 use crate::table::{Table, cell, state};

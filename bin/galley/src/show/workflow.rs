@@ -23,15 +23,28 @@ pub(crate) fn contributions(detail: &WorkflowDetail, running_ms: impl Fn(&str) -
             // A step that was expanded is run by its parts.
             if parts == 0 { cell(part.attempts) } else { cell("") },
             cell(millis.map_or(String::new(), time::run_time)),
-            if parts == 0 { note(part) } else { painted(format!("{parts} parts"), style::DIM) },
+            if parts == 0 { note(detail, part) } else { painted(format!("{parts} parts"), style::DIM) },
         ]);
     }
     table
 }
 
-fn note(part: &Contribution) -> crate::table::Cell {
+fn note(detail: &WorkflowDetail, part: &Contribution) -> crate::table::Cell {
     let error = part.error.as_ref().map(|error| format!("{}: {}", error.class, error.message));
+    let post = detail.posts.iter().find(|post| post.step == part.step);
+    let reason = post.and_then(|post| post.reason.as_deref());
     match (part.state.word(), &part.due_at, error) {
+        ("in_doubt", ..) => painted("nobody knows whether it is out: look, then resolve it", style::BAD),
+        ("waiting_approval", ..) => painted(reason.unwrap_or("waits for a person"), style::WARN),
+        ("unknown", due, _) => {
+            let when = due.as_deref().map_or("soon".into(), time::ago);
+            painted(format!("perhaps out; Galley finds out {when}"), style::WARN)
+        }
+        ("scheduled", Some(due), None) if post.is_some() => {
+            let reason = reason.map_or(String::new(), |reason| format!(", {reason}"));
+            painted(format!("goes on {}{reason}", time::ago(due)), style::WARN)
+        }
+        ("skipped", ..) if reason.is_some() => painted(reason.unwrap_or_default(), style::DIM),
         ("scheduled", Some(due), error) => {
             let after = error.map(|error| format!(" after {error}")).unwrap_or_default();
             painted(format!("tried again {}{after}", time::ago(due)), style::WARN)
@@ -61,7 +74,7 @@ pub(crate) fn verdict(detail: &WorkflowDetail) -> String {
     let word = summary.state.to_string();
     let totals = &detail.result.totals;
     let after = match summary.state {
-        WorkflowState::Running | WorkflowState::Stalled => {
+        WorkflowState::Running | WorkflowState::Waiting | WorkflowState::Stalled => {
             format!(": {} of {} steps done", summary.steps.done, summary.steps.total)
         }
         _ => format!(

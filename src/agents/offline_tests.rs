@@ -33,7 +33,7 @@ async fn the_example_campaign() {
         );
     }
     let read: Vec<&str> = posts.iter().map(|post| post["platform"].as_str().unwrap()).collect();
-    assert_eq!(read, ["linkedin", "x"], "the brief's platforms, in its order");
+    assert_eq!(read, ["mastodon", "x"], "the brief's platforms, in its order");
 
     let review =
         offline("reviewer", input(example_brief(), json!({}), json!({ "content": posts }), None)).await;
@@ -85,7 +85,7 @@ async fn the_same_brief_gives_the_same_bytes_and_another_brief_others() {
     let registry = built_in(json!({}));
     let writer = agent(&registry, "content_creator");
     let text = async |brief: Value| {
-        let done = writer.run(step("content_creator", post_input(brief, "linkedin"))).await.unwrap();
+        let done = writer.run(step("content_creator", post_input(brief, "mastodon"))).await.unwrap();
         done.output.get().to_owned()
     };
     let once = text(example_brief()).await;

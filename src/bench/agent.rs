@@ -92,7 +92,9 @@ impl Agent for Stuck {
         match File::create_new(mark) {
             Ok(_) => std::future::pending().await,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(StepError::permanent("no_mark", format!("cannot leave a mark: {error}"))),
+            Err(error) => {
+                return Err(StepError::permanent("no_mark", format!("cannot leave a mark: {error}")));
+            }
         }
         Ok(StepOutput { output: RawValue::NULL.to_owned(), usage: Usage::default() })
     }

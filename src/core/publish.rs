@@ -102,7 +102,12 @@ pub fn spec() -> Result<AgentSpec, BadName> {
         description: "sends one post to one account, once".into(),
         input_schema: true.into(),
         output_schema: true.into(),
-        retry: RetryPolicy { max_attempts: 8, backoff_ms: 2_000, timeout_ms: 120_000, ..RetryPolicy::default() },
+        retry: RetryPolicy {
+            max_attempts: 8,
+            backoff_ms: 2_000,
+            timeout_ms: 120_000,
+            ..RetryPolicy::default()
+        },
     })
 }
 
@@ -117,7 +122,8 @@ pub fn target_of(input: &Value) -> Result<&str, String> {
         .flatten()
         .find_map(Value::as_str)
         .ok_or_else(|| {
-            "names no account: give the step an `input.account`, or a `forEach` over a list of account names".into()
+            "names no account: give the step an `input.account`, or a `forEach` over a list of account names"
+                .into()
         })
 }
 

@@ -27,6 +27,15 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let effect_key = sending.effect_key.clone();
         let token = claim.token;
+        // A refusal is about this call. An earlier one of unknown outcome may
+        // have put the post there all the same.
+        let doubted = match sent {
+            Sent::Refused(why) | Sent::NotSent { why, .. } if sending.doubtful => {
+                Some(Sent::Unknown(format!("{why}; but an earlier call may have been heard")))
+            }
+            _ => None,
+        };
+        let sent = doubted.as_ref().unwrap_or(sent);
         let attempt = |outcome, class: &str, message: &str| {
             Some(attempt_of(claim, Some(duration_ms), outcome, class, message))
         };
@@ -92,7 +101,8 @@ impl Engine {
                 self.conclude_publish(claim, &sending, duration_ms, &Sent::Published(receipt)).await?;
                 Ok(Begin::Nothing)
             }
-            Looked::Absent => self.repeat_publish(claim, sending).await,
+            // Nobody can send it any more, and it is not there.
+            Looked::Absent => self.repeat_publish(claim, Sending { doubtful: false, ..sending }).await,
             Looked::Unknown(why) => {
                 let told = format!("could not look: {why}");
                 self.conclude_publish(claim, &sending, duration_ms, &Sent::Unknown(told)).await?;

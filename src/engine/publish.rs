@@ -83,6 +83,9 @@ pub struct Sending {
     pub credential: SecretString,
     /// Nothing may be sent any more after this.
     pub not_after: Instant,
+    /// An earlier call may have put it there, and nobody looked: that this call
+    /// did not says nothing about the post.
+    pub doubtful: bool,
 }
 
 /// What is to be done about a claimed publish step.
@@ -422,6 +425,7 @@ impl Engine {
             settings: found.settings.clone(),
             credential,
             not_after: begun + window,
+            doubtful: false,
         }))))
     }
 
@@ -444,6 +448,7 @@ impl Engine {
             settings: found.settings.clone(),
             credential: self.credential(claim, &found.account)?,
             not_after: begun + self.config().publishing.window,
+            doubtful: publication.sends > 1 || publication.state != "intent",
         })
     }
 

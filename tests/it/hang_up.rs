@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use galley_core::ids::AgentType;
 use galley_engine::store::ControlChange;
@@ -70,7 +71,14 @@ async fn a_caller_that_hangs_up_leaves_no_open_transaction() {
             open as usize == idle
         })
         .await;
-        assert_eq!(bed.idle_in_transaction().await, 0, "in round {n}, dropped at its wait {at}");
+        // A unit that was spawned just now may be between two statements; one
+        // that was left open stays open.
+        let mut looks = 0;
+        while bed.idle_in_transaction().await > 0 {
+            looks += 1;
+            assert!(looks < 500, "a transaction stays open: in round {n}, dropped at its wait {at}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
     assert!(dropped >= 20, "only {dropped} calls were dropped");
     // What is written through these connections now is there for others.

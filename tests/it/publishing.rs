@@ -58,6 +58,25 @@ async fn a_lost_reply_leads_to_one_post_or_to_a_person() {
 }
 
 #[tokio::test]
+async fn a_refusal_after_a_lost_reply_does_not_mean_that_the_post_is_not_there() {
+    let network = Network::new();
+    let bed = bed(&network).await;
+    autonomous(&bed).await;
+    for second in [Fault::Refuse, Fault::NotSent] {
+        network.fail([Fault::LoseReply, second]);
+        let key = submit(&bed, "idempotent", &format!("{second:?}")).await;
+        bed.finish(key, WorkflowState::Succeeded).await;
+        let post = post_of(&bed, key).await.unwrap();
+        let view = bed.engine.post_view(bed.workspace, post.id).await.unwrap();
+        let told: Vec<&str> = view.events.iter().map(|event| event.event.as_str()).collect();
+        // Its place of the day was never given away.
+        assert_eq!(told, ["intent", "unknown", "repeated", "unknown", "repeated", "published"]);
+    }
+    assert_eq!((network.texts().len(), network.duplicates()), (2, 0));
+    bed.end().await;
+}
+
+#[tokio::test]
 async fn a_person_resolves_what_a_blind_platform_cannot_tell() {
     let network = Network::new();
     let bed = bed(&network).await;

@@ -116,7 +116,7 @@ impl Scene {
         let store = Store::connect(&postgres.url(), 8)?;
         store.migrate().await?;
         let queue =
-            RedisQueue::new(RedisConfig::new(&redis.url())).map_err(|error| broken("use Redis", error))?;
+            RedisQueue::new(RedisConfig::new(redis.url())).map_err(|error| broken("use Redis", error))?;
         let ttl = Duration::from_millis(SESSION_TTL_MS);
         let config = EngineConfig {
             session_ttl: ttl,

@@ -52,7 +52,9 @@ fn every_variable_is_a_setting() {
 #[test]
 fn every_built_in_agent_has_a_worker_service() {
     let commands = commands(&file("docker-compose.yml"));
-    for agent in galley_agents::Definitions::built_in().expect("the built-in agents load").names() {
+    let built_in = galley_agents::Definitions::built_in().expect("the built-in agents load");
+    let names = built_in.names().map(ToString::to_string);
+    for agent in names.chain([galley_core::publish::PUBLISHER.to_owned()]) {
         let served = commands.iter().any(|command| {
             command
                 .windows(2)

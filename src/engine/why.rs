@@ -129,12 +129,19 @@ impl Engine {
     /// A post that moves, or could, stands where its step stands; what ended it
     /// only the post knows.
     async fn why_post(&self, workspace: WorkspaceId, post: &PostRow) -> Result<Why, EngineError> {
-        if !PostState::from_word(&post.state).is_some_and(PostState::is_final) {
-            let key = WorkflowKey { workspace, workflow: post.workflow };
-            return self.why(key, Some(&post.step_name)).await;
-        }
         let publication = self.store().publication(workspace, post.id).await?;
-        Ok(why_ended(post, publication.as_ref()))
+        if PostState::from_word(&post.state).is_some_and(PostState::is_final) {
+            return Ok(why_ended(post, publication.as_ref()));
+        }
+        let given_up = publication.filter(|_| post.state == PostState::Failed.word());
+        if let Some(by) = given_up.and_then(|publication| publication.settled_by) {
+            return Ok(Why::fine(format!(
+                "post {} was given up by {by}: it is not out and will not be",
+                post.id
+            )));
+        }
+        let key = WorkflowKey { workspace, workflow: post.workflow };
+        self.why(key, Some(&post.step_name)).await
     }
 }
 

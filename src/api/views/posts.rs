@@ -89,8 +89,8 @@ impl TryFrom<PostRow> for Post {
             task_id: format!("{}.{}", row.workflow, row.step_name),
             account: row.account_name,
             platform: row.platform,
+            reason: telling(&row.state, row.reason),
             state: row.state,
-            reason: row.reason,
             revision: row.revision.unsigned_abs(),
             content_hash: row.content_hash,
             content: PostContent::stored(&row.content)?,
@@ -101,6 +101,14 @@ impl TryFrom<PostRow> for Post {
             updated_at: row.updated_at,
         })
     }
+}
+
+/// What was said last about a post, while it still tells something: once it is
+/// on its way, its publication and its step say more.
+pub(crate) fn telling(state: &str, reason: Option<String>) -> Option<String> {
+    use publish::PostState::{Draft, Expired, Rejected, Scheduled, WaitingApproval};
+    let tells = [Draft, WaitingApproval, Scheduled, Rejected, Expired];
+    reason.filter(|_| tells.iter().any(|tells| tells.word() == state))
 }
 
 /// A post with everything about it: its receipt.

@@ -8,6 +8,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::definition::DefinitionShape;
+use super::posts::telling;
 use super::tasks::TaskError;
 use super::words::{PostState, TaskState, WorkflowState};
 
@@ -151,7 +152,7 @@ impl From<&PostRow> for WorkflowPost {
             account: row.account_name.clone(),
             platform: row.platform.clone(),
             state: row.state.clone(),
-            reason: row.reason.clone(),
+            reason: telling(&row.state, row.reason.clone()),
             slot_at: row.slot_at.clone(),
         }
     }

@@ -236,6 +236,7 @@ fn next(detail: &views::PostDetail) -> String {
     let post = &detail.post;
     let id = post.id;
     let asked = detail.approvals.iter().find(|asked| asked.status == "pending");
+    let settled = detail.publication.as_ref().is_some_and(|publication| publication.settled_by.is_some());
     match (post.state.as_str(), asked) {
         (_, Some(asked)) => {
             format!(
@@ -247,6 +248,7 @@ fn next(detail: &views::PostDetail) -> String {
             "\nlook at the account, then `galley post resolve {id} --published`, `--not-there` (sends it) or `--give-up`"
         ),
         ("unknown", _) => "\nnothing to do: Galley finds out whether it is out".into(),
+        ("failed", _) if settled => "\na person gave it up: it is not out and will not be".into(),
         ("failed", _) => format!("\n`galley dead show {}` says why, if it can be tried again", post.task_id),
         ("draft" | "scheduled", _) => {
             format!(
@@ -301,14 +303,14 @@ impl Edit {
         let edited: views::EditedPost = client::read(&answer)?;
         let revision = edited.post.revision;
         let then = match (edited.approval_id, edited.post.state.as_str()) {
-            (Some(approval), _) => format!("waits for an approval: `galley approval approve {approval}`"),
+            (Some(approval), _) => format!("it waits for an approval: `galley approval approve {approval}`"),
             (None, "failed") => {
-                format!("is a dead letter: `galley dead retry {}` sends it", edited.post.task_id)
+                format!("it is a dead letter: `galley dead retry {}` sends it", edited.post.task_id)
             }
-            (None, _) if self.approve => "is approved and goes out at its slot".into(),
-            (None, _) => "goes out at its slot".into(),
+            (None, _) if self.approve => "it is approved: it goes out at its slot".into(),
+            (None, _) => "it goes out at its slot".into(),
         };
-        cli::done(json, &answer, &format!("post {} is at revision {revision} and {then}", self.post))
+        cli::done(json, &answer, &format!("post {} is at revision {revision}; {then}", self.post))
     }
 }
 

@@ -401,7 +401,11 @@ impl Run {
         for step in &self.steps {
             match step.state {
                 // A post waits for its slot; any other step for its next try.
-                StepState::Scheduled if plan.steps[usize::from(step.plan)].publishes => waiting = true,
+                StepState::Scheduled
+                    if plan.steps.get(usize::from(step.plan)).is_some_and(|p| p.publishes) =>
+                {
+                    waiting = true;
+                }
                 StepState::Queued | StepState::Running | StepState::Scheduled | StepState::Unknown => {
                     return WorkflowState::Running;
                 }

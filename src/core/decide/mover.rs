@@ -73,7 +73,7 @@ impl Mover<'_> {
                 if !matches!(found.state, StepState::Scheduled | StepState::Unknown) || found.epoch != epoch {
                     return Err(stale(found));
                 }
-                self.effects.push(Effect::StopWaiting { step });
+                self.stop_waiting(step);
                 self.enqueue(step);
                 Ok(())
             }
@@ -85,7 +85,18 @@ impl Mover<'_> {
                 self.finish(step, StepState::Failed);
                 Ok(())
             }
-            event => self.apply_to_post(event),
+            Event::NeedsGo { step, epoch } => self.needs_go(step, epoch),
+            Event::Held { token } => self.held(token),
+            Event::Postponed { token, delay_ms } => self.postponed(token, delay_ms),
+            Event::Approved { step } => self.approved(step),
+            Event::Withdrawn { step } => self.withdrawn(step),
+            Event::Refused { step } => self.refused(step),
+            Event::Amended { step, hold } => self.amended(step, hold),
+            Event::Intent { token } => self.intend(token),
+            Event::Repeated { token } => self.repeated(token),
+            Event::Unsure { token } => self.unsure(token),
+            Event::Doubted { token } => self.doubted(token),
+            Event::Settled { step, how } => self.settle_doubt(step, how),
         }
     }
 
@@ -161,7 +172,6 @@ impl Mover<'_> {
             match self.run.steps[usize::from(index)].state {
                 state if state.is_final() => continue,
                 StepState::Running => self.effects.push(Effect::Interrupt { step: index }),
-                StepState::Scheduled => self.effects.push(Effect::StopWaiting { step: index }),
                 StepState::Dead => {
                     self.effects.push(Effect::LetterClosed { step: index, how: LetterEnd::Cancelled });
                 }
@@ -247,6 +257,14 @@ impl Mover<'_> {
         self.effects.push(Effect::Wait { step, epoch, delay_ms });
     }
 
+    /// Removes the step's timer row, if it has one. To be called before the
+    /// state changes.
+    pub(super) fn stop_waiting(&mut self, step: StepIndex) {
+        if matches!(self.run.steps[usize::from(step)].state, StepState::Scheduled | StepState::Unknown) {
+            self.effects.push(Effect::StopWaiting { step });
+        }
+    }
+
     /// Takes the attempt out of the count: it did not try anything.
     pub(super) fn uncount(&mut self, step: StepIndex) {
         let run = self.step_mut(step);
@@ -265,9 +283,7 @@ impl Mover<'_> {
 
     /// Ends whatever the step was doing.
     pub(super) fn close(&mut self, step: StepIndex, state: StepState) {
-        if state != StepState::Cancelled && self.run.steps[usize::from(step)].state == StepState::Scheduled {
-            self.effects.push(Effect::StopWaiting { step });
-        }
+        self.stop_waiting(step);
         let run = self.step_mut(step);
         run.intent = false;
         run.go = false;

@@ -5,129 +5,124 @@
 //! clears the intent.
 
 use super::mover::{Mover, stale};
-use super::{Effect, Event, LetterEnd, Refusal, Settlement, Token};
-use crate::ids::StepIndex;
+use super::{Effect, LetterEnd, Refusal, Settlement, Token};
+use crate::ids::{Epoch, StepIndex};
 use crate::run::StepState;
 
 impl Mover<'_> {
-    pub(super) fn apply_to_post(&mut self, event: Event) -> Result<(), Refusal> {
-        match event {
-            Event::NeedsGo { step, epoch } => {
-                let found = self.find(step)?;
-                if found.state != StepState::Queued || found.epoch != epoch || found.go || found.intent {
-                    return Err(stale(found));
-                }
-                self.hold(step);
-                Ok(())
-            }
-            Event::Held { token } => {
-                self.unsent(token)?;
-                self.uncount(token.step);
-                self.hold(token.step);
-                Ok(())
-            }
-            Event::Postponed { token, delay_ms } => {
-                self.unsent(token)?;
-                self.uncount(token.step);
-                self.schedule(token.step, delay_ms);
-                Ok(())
-            }
-            Event::Approved { step } => {
-                self.waiting(step, StepState::WaitingApproval)?;
-                self.step_mut(step).go = true;
-                self.enqueue(step);
-                Ok(())
-            }
-            Event::Withdrawn { step } => {
-                self.changeable(step)?;
-                if self.run.steps[usize::from(step)].state == StepState::Dead {
-                    self.effects.push(Effect::LetterClosed { step, how: LetterEnd::Discarded });
-                }
-                self.finish(step, StepState::Skipped);
-                Ok(())
-            }
-            Event::Refused { step } => {
-                self.waiting(step, StepState::WaitingApproval)?;
-                self.finish(step, StepState::Failed);
-                Ok(())
-            }
-            Event::Amended { step, hold } => self.amend(step, hold),
-            Event::Intent { token } => {
-                self.unsent(token)?;
-                if self.run.cancelled {
-                    return Err(Refusal::AlreadyOver);
-                }
-                self.step_mut(token.step).intent = true;
-                Ok(())
-            }
-            Event::Repeated { token } => {
-                self.fenced(token)?;
-                if !self.may_be_out(token.step) {
-                    return Err(Refusal::NotWaiting(StepState::Running));
-                }
-                self.step_mut(token.step);
-                Ok(())
-            }
-            Event::Unsure { token } => {
-                self.fenced(token)?;
-                if !self.may_be_out(token.step) {
-                    return Err(Refusal::NotWaiting(StepState::Running));
-                }
-                self.rest(token.step);
-                Ok(())
-            }
-            Event::Doubted { token } => {
-                self.fenced(token)?;
-                if !self.may_be_out(token.step) {
-                    return Err(Refusal::NotWaiting(StepState::Running));
-                }
-                let step = self.step_mut(token.step);
-                step.state = StepState::InDoubt;
-                step.epoch += 1;
-                step.lease = None;
-                Ok(())
-            }
-            Event::Settled { step, how } => self.settle_doubt(step, how),
-            // The others are the mover's own.
-            _ => Err(Refusal::NoSuchStep),
+    pub(super) fn needs_go(&mut self, step: StepIndex, epoch: Epoch) -> Result<(), Refusal> {
+        let found = self.find(step)?;
+        if found.state != StepState::Queued || found.epoch != epoch || found.go || found.intent {
+            return Err(stale(found));
         }
+        self.hold(step);
+        Ok(())
     }
 
-    fn amend(&mut self, step: StepIndex, hold: bool) -> Result<(), Refusal> {
+    pub(super) fn held(&mut self, token: Token) -> Result<(), Refusal> {
+        self.unsent(token)?;
+        self.uncount(token.step);
+        self.hold(token.step);
+        Ok(())
+    }
+
+    pub(super) fn postponed(&mut self, token: Token, delay_ms: u64) -> Result<(), Refusal> {
+        self.unsent(token)?;
+        self.uncount(token.step);
+        self.schedule(token.step, delay_ms);
+        Ok(())
+    }
+
+    pub(super) fn approved(&mut self, step: StepIndex) -> Result<(), Refusal> {
+        self.waiting(step, StepState::WaitingApproval)?;
+        self.step_mut(step).go = true;
+        self.enqueue(step);
+        Ok(())
+    }
+
+    pub(super) fn withdrawn(&mut self, step: StepIndex) -> Result<(), Refusal> {
+        self.changeable(step)?;
+        if self.run.steps[usize::from(step)].state == StepState::Dead {
+            self.effects.push(Effect::LetterClosed { step, how: LetterEnd::Discarded });
+        }
+        self.finish(step, StepState::Skipped);
+        Ok(())
+    }
+
+    pub(super) fn refused(&mut self, step: StepIndex) -> Result<(), Refusal> {
+        self.waiting(step, StepState::WaitingApproval)?;
+        self.finish(step, StepState::Failed);
+        Ok(())
+    }
+
+    pub(super) fn amended(&mut self, step: StepIndex, hold: bool) -> Result<(), Refusal> {
         self.changeable(step)?;
         match self.run.steps[usize::from(step)].state {
-            StepState::Blocked | StepState::Expanded | StepState::Dead => {
-                self.step_mut(step);
-            }
-            StepState::WaitingApproval if hold => {
-                self.step_mut(step);
-            }
-            _ if hold => self.hold(step),
-            StepState::WaitingApproval => {
-                self.step_mut(step);
-            }
             // Looked at again at once: its slot may have changed. An attempt
-            // that was about to send the old revision is overtaken.
-            state => {
-                if state == StepState::Scheduled {
-                    self.effects.push(Effect::StopWaiting { step });
+            // that was about to send the old revision is overtaken, and did
+            // not try anything.
+            state @ (StepState::Queued | StepState::Running | StepState::Scheduled) => {
+                if state == StepState::Running {
+                    self.uncount(step);
                 }
-                self.enqueue(step);
+                if hold {
+                    self.hold(step);
+                } else {
+                    self.stop_waiting(step);
+                    self.enqueue(step);
+                }
+            }
+            // It is looked at when it runs; a person is asked already.
+            _ => {
+                self.step_mut(step);
             }
         }
         Ok(())
     }
 
-    fn settle_doubt(&mut self, step: StepIndex, how: Settlement) -> Result<(), Refusal> {
+    pub(super) fn intend(&mut self, token: Token) -> Result<(), Refusal> {
+        self.unsent(token)?;
+        if self.run.cancelled {
+            return Err(Refusal::AlreadyOver);
+        }
+        self.step_mut(token.step).intent = true;
+        Ok(())
+    }
+
+    pub(super) fn repeated(&mut self, token: Token) -> Result<(), Refusal> {
+        self.sent(token)?;
+        self.step_mut(token.step);
+        Ok(())
+    }
+
+    pub(super) fn unsure(&mut self, token: Token) -> Result<(), Refusal> {
+        self.sent(token)?;
+        self.rest(token.step);
+        Ok(())
+    }
+
+    pub(super) fn doubted(&mut self, token: Token) -> Result<(), Refusal> {
+        self.sent(token)?;
+        let step = self.step_mut(token.step);
+        step.state = StepState::InDoubt;
+        step.epoch += 1;
+        step.lease = None;
+        Ok(())
+    }
+
+    pub(super) fn settle_doubt(&mut self, step: StepIndex, how: Settlement) -> Result<(), Refusal> {
         self.waiting(step, StepState::InDoubt)?;
         let run = self.step_mut(step);
         run.intent = false;
-        run.attempts = 0;
         match how {
             Settlement::Published => self.finish(step, StepState::Succeeded),
             Settlement::GivenUp => self.finish(step, StepState::Failed),
             Settlement::NotThere if self.run.cancelled => self.finish(step, StepState::Cancelled),
-            Settlement::NotThere => self.enqueue(step),
+            Settlement::NotThere => {
+                // What was in vain before was no try of what begins now.
+                self.step_mut(step).attempts = 0;
+                self.enqueue(step);
+            }
         }
         Ok(())
     }
@@ -141,13 +136,23 @@ impl Mover<'_> {
         Ok(())
     }
 
-    /// Whether a post can still be changed or withdrawn.
+    /// The fence of an attempt on a post that may be out.
+    fn sent(&self, token: Token) -> Result<(), Refusal> {
+        self.fenced(token)?;
+        if !self.may_be_out(token.step) {
+            return Err(Refusal::NotWaiting(StepState::Running));
+        }
+        Ok(())
+    }
+
+    /// Whether a post can still be changed or withdrawn. An expanded step is no
+    /// post: its children are.
     fn changeable(&self, step: StepIndex) -> Result<(), Refusal> {
         let found = self.find(step)?;
         if found.intent {
             return Err(Refusal::MayBeOut(found.state));
         }
-        if found.state.is_final() {
+        if found.state.is_final() || found.state == StepState::Expanded {
             return Err(Refusal::NotWaiting(found.state));
         }
         Ok(())
@@ -159,10 +164,8 @@ impl Mover<'_> {
     }
 
     /// Until a person says so.
-    pub(super) fn hold(&mut self, step: StepIndex) {
-        if self.run.steps[usize::from(step)].state == StepState::Scheduled {
-            self.effects.push(Effect::StopWaiting { step });
-        }
+    fn hold(&mut self, step: StepIndex) {
+        self.stop_waiting(step);
         let run = self.step_mut(step);
         run.state = StepState::WaitingApproval;
         run.epoch += 1;

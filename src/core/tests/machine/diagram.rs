@@ -44,6 +44,18 @@ fn word(event: &Event) -> &'static str {
         Event::Cancel => "cancel",
         Event::Replay { .. } => "replay",
         Event::Discard { .. } => "discard",
+        Event::NeedsGo { .. } => "needs a go",
+        Event::Held { .. } => "needs an approval",
+        Event::Postponed { .. } => "not yet",
+        Event::Approved { .. } => "approve",
+        Event::Withdrawn { .. } => "reject or expire",
+        Event::Refused { .. } => "no go",
+        Event::Amended { .. } => "edit or reschedule",
+        Event::Intent { .. } => "intent",
+        Event::Repeated { .. } => "sent once more",
+        Event::Unsure { .. } => "unknown outcome",
+        Event::Doubted { .. } => "cannot be found out",
+        Event::Settled { .. } => "a person found out",
     }
 }
 

@@ -23,7 +23,9 @@ fn world(shape: &str, retry: &RetryPolicy, budget: Budget, least: usize, states:
     assert!(seen.states >= least, "{shape}: only {} states", seen.states);
 }
 
-const ALL: [WorkflowState; 5] = WorkflowState::ALL;
+/// Every state but `waiting`, which is for steps that wait for a person or send a
+/// post: see posts.rs.
+const ALL: [WorkflowState; 5] = [Running, Stalled, Succeeded, Failed, Cancelled];
 
 #[test]
 fn a_chain_of_two_meets_everything() {

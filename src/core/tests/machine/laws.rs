@@ -21,18 +21,7 @@ macro_rules! law {
 
 /// The step an event is about.
 pub(crate) fn target(event: &Event) -> Option<StepIndex> {
-    match *event {
-        Event::Accepted | Event::Cancel => None,
-        Event::Claim { step, .. }
-        | Event::LeaseLost { step, .. }
-        | Event::Due { step, .. }
-        | Event::Replay { step, .. }
-        | Event::Discard { step } => Some(step),
-        Event::Succeeded { token }
-        | Event::Failed { token, .. }
-        | Event::GivenBack { token }
-        | Event::Overdue { token } => Some(token.step),
-    }
+    event.step()
 }
 
 /// Whether every need of a step let it start.

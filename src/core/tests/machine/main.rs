@@ -11,6 +11,7 @@ mod diagram;
 mod exploration;
 mod explorer;
 mod laws;
+mod posts;
 mod random;
 mod results;
 mod samples;

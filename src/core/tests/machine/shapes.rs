@@ -108,7 +108,12 @@ fn step(text: &str) -> StepDefinition {
 /// Decides under the facts of these tests.
 pub(crate) fn happen(plan: &Plan, run: &mut Run, event: Event) -> Result<Vec<Effect>, Refusal> {
     let result = |_: StepIndex| Some(LISTS.clone());
-    decide(plan, run, event, &Facts { seq: SEQ, jitter: 0.5, brief: &LISTS, result: &result })
+    decide(
+        plan,
+        run,
+        event,
+        &Facts { seq: SEQ, jitter: 0.5, rest_ms: 20_000, brief: &LISTS, result: &result },
+    )
 }
 
 /// A run that was just accepted.

@@ -69,6 +69,10 @@ discard                         | alive   alive   alive     alive     alive     
 discard, no such step           | none    none    none      none      none      none      none    none   none      none
 ";
 
+/// The states of steps that neither wait for a person nor send a post: those
+/// have a table of their own (`posts.rs`).
+const ORDINARY: usize = 10;
+
 /// A step in a state, with the rest of its run.
 struct Subject {
     plan: Plan,
@@ -114,6 +118,7 @@ fn subject(state: StepState, retry: &RetryPolicy, optional: bool, over: bool) ->
             fail(&plan, &mut run, 0, Failure::Permanent);
             happen(&plan, &mut run, Event::Discard { step: 0 }).unwrap();
         }
+        other => panic!("{other:?} is in the table of posts"),
     }
     assert_eq!(run.step(step).unwrap().state, state, "the subject is not what the column says");
     laws::of_state(&plan, &run).unwrap();
@@ -188,7 +193,7 @@ fn every_state_answers_every_event_as_the_table_says() {
         .split_whitespace()
         .map(|word| StepState::ALL.into_iter().find(|s| s.word() == word).unwrap())
         .collect();
-    assert_eq!(columns, StepState::ALL, "one column per state");
+    assert_eq!(columns, StepState::ALL[..ORDINARY], "one column per ordinary state");
 
     let mut wrong = Vec::new();
     for line in lines {
@@ -223,8 +228,8 @@ fn every_state_answers_every_event_as_the_table_says() {
 fn the_table_has_a_line_for_every_event() {
     let names: Vec<_> =
         TABLE.trim().lines().skip(1).map(|l| l.split([',', '|']).next().unwrap().trim()).collect();
-    for state in StepState::ALL {
-        let subject = subject(state, &TWO_TRIES, false, false);
+    for state in &StepState::ALL[..ORDINARY] {
+        let subject = subject(*state, &TWO_TRIES, false, false);
         for name in &names {
             let named = match event(&[name], &subject) {
                 Event::Accepted => "accepted",
@@ -240,6 +245,7 @@ fn the_table_has_a_line_for_every_event() {
                 Event::Cancel => "cancel",
                 Event::Replay { .. } => "replay",
                 Event::Discard { .. } => "discard",
+                other => panic!("{other:?} is in the table of posts"),
             };
             assert_eq!(named, *name);
         }

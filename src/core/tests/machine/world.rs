@@ -273,6 +273,7 @@ impl World {
             }
             Event::Due { step, epoch } => ghost.waiting.get(step) == Some(epoch),
             Event::Replay { step, .. } | Event::Discard { step } => ghost.letters.contains(step),
+            other => unreachable!("{other:?} is explored in posts.rs"),
         }
     }
 
@@ -293,6 +294,7 @@ impl World {
             Refusal::Stale { state, epoch } => found.is_some_and(|s| s.state == state && s.epoch == epoch),
             Refusal::NotDead(state) => found.is_some_and(|s| s.state == state),
             Refusal::AlreadyOver => laws::all_final(&self.run),
+            Refusal::MayBeOut(_) | Refusal::NotWaiting(_) => false,
         };
         if told { Ok(()) } else { Err(format!("{event:?} was refused with a wrong reason: {refusal:?}")) }
     }
@@ -322,7 +324,7 @@ impl World {
                 ghost.queued.clear();
                 ghost.holders.clear();
             }
-            Event::Accepted | Event::Due { .. } | Event::Replay { .. } | Event::Discard { .. } => {}
+            _ => {}
         }
         // A letter is closed before another is written in one decision.
         for effect in effects {

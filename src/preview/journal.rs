@@ -71,9 +71,10 @@ impl Journal {
             }
             number += 1;
             let stored: Result<Stored, _> = serde_json::from_slice(&line);
-            stored.map_err(|error| error.to_string()).and_then(&mut each).map_err(|problem| {
-                PreviewError::BadLine { file: path.to_owned(), line: number, problem }
-            })?;
+            stored
+                .map_err(|error| error.to_string())
+                .and_then(&mut each)
+                .map_err(|problem| PreviewError::BadLine { file: path.to_owned(), line: number, problem })?;
             length += read as u64;
         }
         drop(reader);

@@ -79,12 +79,8 @@ impl Ledger {
         }
         let duplicates = duplicates(posts.clone());
         let posts: Vec<Entry> = posts.map(Entry::of).collect();
-        let counts = Counts {
-            posts: ever,
-            kept: posts.len() as u64,
-            by_endpoint,
-            duplicates: too_many(&duplicates),
-        };
+        let counts =
+            Counts { posts: ever, kept: posts.len() as u64, by_endpoint, duplicates: too_many(&duplicates) };
         Self { posts, counts, duplicates }
     }
 }

@@ -182,10 +182,7 @@ pub(crate) async fn account(
 }
 
 /// `GET /p/{id}`
-pub(crate) async fn post(
-    State(app): State<Arc<App>>,
-    id: Result<Path<String>, PathRejection>,
-) -> Response {
+pub(crate) async fn post(State(app): State<Arc<App>>, id: Result<Path<String>, PathRejection>) -> Response {
     let Ok(Path(id)) = id else { return nothing_here(&app).await };
     whole(&app, View::Post { id }).await
 }
@@ -249,8 +246,7 @@ fn avatar(handle: &str, display_name: &str, class: &str) -> Markup {
 /// weaker policy).
 fn colour(handle: &str) -> u32 {
     // FNV-1a: stable between builds, unlike the standard library's hashers.
-    let hash = handle.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
+    let hash =
+        handle.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     (hash >> 8) % 10
 }

@@ -127,11 +127,9 @@ impl Platform {
             Some(known) if known.token == seed.token && known.display_name == seed.display_name => {
                 return Ok(());
             }
-            Some(known) => Member {
-                display_name: seed.display_name.clone(),
-                token: seed.token.clone(),
-                ..known.clone()
-            },
+            Some(known) => {
+                Member { display_name: seed.display_name.clone(), token: seed.token.clone(), ..known.clone() }
+            }
             None => member(&seed.handle, &seed.display_name, seed.token.clone()),
         };
         self.write_member(wanted).map(drop).map_err(|_| Invalid::new("accounts", "cannot be written"))
@@ -253,7 +251,10 @@ impl Platform {
         if let Some(given) = &wanted.account {
             let known = self.members.iter().find(|member| member.handle == *given || member.id == *given);
             let Some(known) = known else {
-                return Err(Invalid::new("account", format!("there is no account {given:?}; create it first")));
+                return Err(Invalid::new(
+                    "account",
+                    format!("there is no account {given:?}; create it first"),
+                ));
             };
             wanted.account = Some(known.handle.clone());
         }

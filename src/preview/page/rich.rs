@@ -84,13 +84,9 @@ fn word(word: &str) -> Vec<Piece<'_>> {
     vec![Piece::Plain(word)]
 }
 
-fn around<'a>(
-    word: &'a str,
-    start: usize,
-    end: usize,
-    middle: fn(&'a str) -> Piece<'a>,
-) -> Vec<Piece<'a>> {
-    let mut pieces = vec![Piece::Plain(&word[..start]), middle(&word[start..end]), Piece::Plain(&word[end..])];
+fn around<'a>(word: &'a str, start: usize, end: usize, middle: fn(&'a str) -> Piece<'a>) -> Vec<Piece<'a>> {
+    let mut pieces =
+        vec![Piece::Plain(&word[..start]), middle(&word[start..end]), Piece::Plain(&word[end..])];
     pieces.retain(|piece| *piece != Piece::Plain(""));
     pieces
 }

@@ -22,13 +22,13 @@ struct Dies<F> {
 }
 
 impl<F: Future> Future for Dies<F> {
-    /// Whether it got to its end.
-    type Output = bool;
+    /// What it came to, if it got to its end.
+    type Output = Option<F::Output>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<bool> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.inner.as_mut().poll(context) {
-            Poll::Ready(_) => Poll::Ready(true),
-            Poll::Pending if self.awaits == 0 => Poll::Ready(false),
+            Poll::Ready(end) => Poll::Ready(Some(end)),
+            Poll::Pending if self.awaits == 0 => Poll::Ready(None),
             Poll::Pending => {
                 self.awaits -= 1;
                 Poll::Pending
@@ -37,9 +37,10 @@ impl<F: Future> Future for Dies<F> {
     }
 }
 
-/// The publish path of a worker, on a claim.
-async fn deliver(engine: &Engine, network: &Network, claim: &Claimed) {
-    let Ok(Begin::Send(sending)) = engine.begin_publish(claim).await else { return };
+/// The publish path of a worker, on a claim; answers whether it was walked to
+/// its end.
+async fn deliver(engine: &Engine, network: &Network, claim: &Claimed) -> bool {
+    let Ok(Begin::Send(sending)) = engine.begin_publish(claim).await else { return false };
     let account = Account {
         name: sending.account.clone(),
         settings: sending.settings.clone(),
@@ -53,14 +54,14 @@ async fn deliver(engine: &Engine, network: &Network, claim: &Claimed) {
         workspace: claim.ticket.workspace.to_string(),
     };
     let sent: Sent = network.publish(&account, &out).await;
-    let _ = engine.conclude_publish(claim, &sending, 1, &sent).await;
+    engine.conclude_publish(claim, &sending, 1, &sent).await.is_ok()
 }
 
 /// Dies at the n-th await; answers whether it got to its end instead.
 async fn die_at(bed: &Bed, network: &Network, session: &Session, awaits: usize) -> bool {
     let claim = bed.claim_one(session, "publisher").await;
     let run = Box::pin(deliver(&bed.engine, network, &claim));
-    pin!(Dies { inner: run, awaits }).await
+    pin!(Dies { inner: run, awaits }).await == Some(true)
 }
 
 async fn crash_everywhere(kind: &str) {

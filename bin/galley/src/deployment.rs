@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use galley_agents::{Definitions, OfflineConfig, OfflineOrders, OpenAiConfig, ProviderConfig, Registry};
+use galley_agents::{
+    Definitions, OfflineConfig, OfflineOrders, OpenAiConfig, ProviderConfig, RegisterError, Registry,
+};
 use galley_engine::queue::{RedisConfig, RedisQueue};
 use galley_engine::store::Store;
 use galley_engine::{Engine, EngineConfig, Seal};
@@ -128,10 +130,13 @@ pub(crate) fn registry(config: &Config) -> Result<Registry, Failure> {
             .hint("see GALLEY_OPENAI_BASE_URL, GALLEY_OPENAI_API_KEY and GALLEY_OPENAI_MODEL in docs/configuration.md")
     })?;
     let mut registry = Registry::new();
-    registry
-        .register_definitions(definitions, &Arc::new(providers))
-        .map_err(|error| Failure::usage("an agent cannot be registered").detail(error))?;
+    registry.register_definitions(definitions, &Arc::new(providers)).map_err(register)?;
     Ok(registry)
+}
+
+/// An agent that was not registered.
+pub(crate) fn register(error: RegisterError) -> Failure {
+    Failure::usage("an agent cannot be registered").detail(error)
 }
 
 fn definition(error: galley_agents::LoadError) -> Failure {

@@ -1,68 +1,11 @@
-//! The one binary: roles and commands as subcommands. This package puts the
-//! rooms together and talks to people; it decides nothing.
-//!
-//! The way of every command: parse ([`cli`]), read the configuration
-//! ([`config`]), run ([`commands`]), and tell a failure in three parts
-//! ([`failure`]) with one of the exit codes of [`exit`].
-
-mod cli;
-mod client;
-mod commands;
-mod config;
-mod demo;
-#[cfg(test)]
-mod deploy;
-mod deployment;
-#[cfg(test)]
-mod docs;
-mod exit;
-mod failure;
-mod files;
-mod found;
-mod home;
-mod print;
-mod show;
-mod site;
-mod stop;
-mod table;
-mod telemetry;
-mod time;
+//! The `galley` program.
 
 use std::process::ExitCode;
-
-use crate::exit::Exit;
-use crate::failure::Failure;
 
 /// A fifth of a worker's CPU time was glibc's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // The one crypto provider: reqwest is built without one.
-    if rustls::crypto::ring::default_provider().install_default().is_err() {
-        return tell(&Failure::unexpected("the TLS crypto provider was installed twice")).into();
-    }
-    let cli = match cli::parse() {
-        Ok(cli) => cli,
-        Err(exit) => return exit.into(),
-    };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            return tell(&Failure::unexpected("the runtime cannot be started").detail(error)).into();
-        }
-    };
-    let done = runtime.block_on(cli.run());
-    // Nothing that runs on after the command's end is waited for: whatever had
-    // to be finished was awaited by the command.
-    runtime.shutdown_background();
-    match done {
-        Ok(()) => Exit::Done.into(),
-        Err(failure) => tell(&failure).into(),
-    }
-}
-
-fn tell(failure: &Failure) -> Exit {
-    print::talk(&failure.render());
-    failure.exit
+    galley_bin::main(|_| Ok(()))
 }

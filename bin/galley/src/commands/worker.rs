@@ -84,7 +84,8 @@ async fn work(settings: &Settings) -> Result<(), Failure> {
     let config = &settings.config;
     start_logging(&config.log, LogTo::Stderr)?;
     let stop = stop::on_signals()?;
-    let registry = deployment::registry(config)?;
+    let mut registry = deployment::registry(config)?;
+    (settings.more)(&mut registry).map_err(deployment::register)?;
     let options = deployment::worker_options(config)?;
     serve_metrics(config.metrics.addr)?;
     let engine = deployment::production_engine(config).await?;

@@ -1,0 +1,1 @@
+//! The checker: decides every invariant on a history.

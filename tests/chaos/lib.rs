@@ -1,0 +1,10 @@
+//! `galley-chaos`: a whole fleet under every fault we know, and the decision
+//! whether the promise held: nothing lost, nothing twice, nothing over budget,
+//! nothing unapproved.
+//!
+//! The runner breaks things and writes down what it saw; the checker is a
+//! function over that history alone, so that a failing run can be decided
+//! again, offline. Neither may know how Galley keeps its promise.
+
+pub mod check;
+pub mod history;

@@ -4,7 +4,7 @@ use galley_core::ids::WorkspaceId;
 use sqlx::Row;
 
 use crate::error::{Overtaken, StoreError};
-use crate::pool::Store;
+use crate::pool::{Store, execute};
 use crate::publishing::DayRule;
 use crate::runs::{AuditWrite, write_audit};
 
@@ -74,6 +74,12 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.unit(move |pool| async move {
             let mut transaction = pool.begin().await?;
+            if seen == 0 {
+                // The first policy has no row that an intent could have
+                // locked: they meet on the workspace's.
+                let lock = sqlx::query("SELECT 1 FROM workspaces WHERE id = $1 FOR NO KEY UPDATE");
+                execute(&mut transaction, lock.bind(workspace.0)).await?;
+            }
             let (zone, since) = previous.unzip();
             let row = sqlx::query(
                 "INSERT INTO automation AS a

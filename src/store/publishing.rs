@@ -227,13 +227,7 @@ async fn write_one(
             found(connection, guard.bind(workspace).bind(post.0).bind(version), Overtaken::Post).await
         }
         PostOp::GuardConfig { version } => {
-            // Shared: intents do not wait for each other, but a change waits
-            // for them, and they for it.
-            let row = sqlx::query("SELECT version FROM automation WHERE workspace_id = $1 FOR SHARE")
-                .bind(workspace)
-                .fetch_optional(connection)
-                .await?;
-            let now: i64 = row.map_or(Ok(0), |row| row.try_get(0))?;
+            let now = config_version(connection, workspace).await?;
             if now == *version { Ok(()) } else { Err(StoreError::Overtaken(Overtaken::Config)) }
         }
         PostOp::GuardApproval { approval, content_hash } => {
@@ -348,6 +342,22 @@ async fn write_one(
         }
         PostOp::FreeQuota { effect_key } => free_quota(connection, workspace, effect_key).await,
     }
+}
+
+/// The version of the workspace's policy, which nobody changes before this
+/// transaction is over. Locked as shared: intents do not wait for each other,
+/// but a change waits for them, and they for it.
+async fn config_version(connection: &mut PgConnection, workspace: Uuid) -> Result<i64, StoreError> {
+    let version = "SELECT version FROM automation WHERE workspace_id = $1 FOR SHARE";
+    if let Some(row) = sqlx::query(version).bind(workspace).fetch_optional(&mut *connection).await? {
+        return Ok(row.try_get(0)?);
+    }
+    // A policy that nobody set has no row to lock. Whoever sets the first one
+    // locks the workspace's, and may have done so since the look above.
+    let absent = sqlx::query("SELECT 1 FROM workspaces WHERE id = $1 FOR SHARE").bind(workspace);
+    execute(&mut *connection, absent).await?;
+    let row = sqlx::query(version).bind(workspace).fetch_optional(connection).await?;
+    Ok(row.map_or(Ok(0), |row| row.try_get(0))?)
 }
 
 async fn ask(

@@ -4,9 +4,10 @@
 use galley_core::automation::Mode;
 use galley_core::publish::PostContent;
 use galley_engine::Begin;
+use sqlx::{Connection, Executor, PgConnection};
 
-use crate::harness::posts::{account, autonomous, in_state, policy, post_of, submit, writer};
-use crate::harness::{Bed, Network, Setup};
+use crate::harness::posts::{account, autonomous, in_state, policy, post_of, question, submit, writer};
+use crate::harness::{Bed, Network, Setup, until};
 
 /// What meets the intent.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +38,7 @@ async fn meet(rival: Rival) {
         policy(&bed, |config| config.content_approval_required = true).await;
         assert!(matches!(bed.engine.begin_publish(&first).await.unwrap(), Begin::Nothing));
         let post = post_of(&bed, key).await.unwrap();
-        let asked = crate::harness::posts::question(&bed, key).await;
+        let asked = question(&bed, key).await;
         bed.engine.approve(bed.workspace, asked.id, None, None, "ada").await.unwrap();
         let claim = bed.claim_one(&session, "publisher").await;
         let edit = PostContent { text: format!("edited {round}"), link: None };
@@ -88,7 +89,7 @@ async fn meet(rival: Rival) {
     bed.execute("UPDATE sessions SET closed_at = now()").await;
     bed.start_duties();
     bed.start_worker(&writer(), 8).await;
-    crate::harness::until("nothing is on its way any more", async || {
+    until("nothing is on its way any more", async || {
         bed.count("SELECT count(*) FROM posts WHERE state IN ('publishing', 'unknown')").await == 0
     })
     .await;
@@ -115,4 +116,56 @@ async fn a_cancel_meets_an_intent() {
 #[tokio::test]
 async fn a_change_of_the_policy_meets_an_intent() {
     meet(Rival::Policy).await;
+}
+
+/// A workspace whose policy nobody set has no row that an intent could hold: a
+/// policy that is set while the intent commits must wait for it all the same,
+/// or somebody is told "no more posts" before the post goes out.
+#[tokio::test]
+async fn the_first_policy_waits_for_an_intent() {
+    let network = Network::new();
+    let mut bed = Bed::with(Setup { network: Some(network.clone()), ..Setup::default() }).await;
+    account(&bed, "main", serde_json::json!({})).await;
+    bed.register(&writer()).await;
+    bed.engine.store().register_agents(&[galley_core::publish::spec().unwrap()]).await.unwrap();
+    bed.start_worker_without_network(&writer(), 4).await;
+    let key = submit(&bed, "main", "the default policy asks").await;
+    let session = bed.session().await;
+    let first = bed.claim_one(&session, "publisher").await;
+    assert!(matches!(bed.engine.begin_publish(&first).await.unwrap(), Begin::Nothing));
+    let asked = question(&bed, key).await;
+    bed.engine.approve(bed.workspace, asked.id, None, None, "ada").await.unwrap();
+    let claim = bed.claim_one(&session, "publisher").await;
+
+    // Holds the intent's transaction where it has seen the policy and not
+    // committed yet: it wants the approval next.
+    let mut holder = PgConnection::connect(&bed.database_url).await.unwrap();
+    holder.execute("BEGIN").await.unwrap();
+    holder.execute("SELECT 1 FROM approvals FOR UPDATE").await.unwrap();
+    let engine = bed.engine.clone();
+    let intent = tokio::spawn(async move { engine.begin_publish(&claim).await });
+    let blocked = "SELECT count(*) FROM pg_stat_activity
+                    WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    until("the intent waits for the approval", async || bed.count(blocked).await == 1).await;
+    let (other, workspace) = (bed.another_engine(), bed.workspace);
+    let change = tokio::spawn(async move {
+        let mut config = other.policy(workspace).await.unwrap().config;
+        config.allowed_platforms = Some(vec!["elsewhere".into()]);
+        other.set_policy(workspace, &config, None, "eve").await
+    });
+    until("the policy waits, or is set", async || change.is_finished() || bed.count(blocked).await == 2)
+        .await;
+    assert!(
+        !change.is_finished(),
+        "somebody was told that the policy is set, and the post goes out after that"
+    );
+    holder.execute("COMMIT").await.unwrap();
+    assert!(matches!(intent.await.unwrap().unwrap(), Begin::Send(_)));
+    change.await.unwrap().unwrap();
+    holder.close().await.unwrap();
+    bed.execute("UPDATE sessions SET closed_at = now()").await;
+    bed.start_duties();
+    bed.start_worker(&writer(), 8).await;
+    in_state(&bed, key, "published").await;
+    bed.end().await;
 }

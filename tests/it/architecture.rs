@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use toml::Table;
 
@@ -74,6 +75,7 @@ fn code(path: &str) -> Vec<String> {
 fn a_room_sees_only_the_rooms_below_it() {
     let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("core", &[][..]),
+        ("probe", &[]),
         ("servers", &[]),
         ("store", &["core"]),
         ("queue", &["core"]),
@@ -90,6 +92,10 @@ fn a_room_sees_only_the_rooms_below_it() {
     for (room, below) in allowed {
         for dependency in dependencies(&format!("src/{room}")) {
             if let Some(other) = dependency.strip_prefix("galley-") {
+                // Tests watch every room but the core, which is a pure function.
+                if other == "probe" && room != "core" {
+                    continue;
+                }
                 assert!(below.contains(&other), "src/{room} must not see src/{other}");
             }
         }
@@ -101,6 +107,29 @@ fn a_room_sees_only_the_rooms_below_it() {
             ["galley-core", "galley-agents", "galley-engine", "galley-worker"].contains(&name.as_str());
         assert!(fits, "the facade must not see {name}");
     }
+}
+
+/// A build that tests may break is never the product.
+#[test]
+fn only_the_fault_tests_arm_the_probes() {
+    for path in ["", "src", "bin", "tests"].into_iter().flat_map(|folder| match folder {
+        "" => vec!["Cargo.toml".to_owned()],
+        folder => files(folder, "Cargo.toml"),
+    }) {
+        let armed = read(&root().join(&path)).contains("armed");
+        let may = ["src/probe/Cargo.toml", "tests/chaos/Cargo.toml"].contains(&path.as_str());
+        assert!(may || !armed, "{path} must not arm the probes");
+    }
+    // What Cargo makes of it: the graph of the binary as it ships.
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--package", "galley-bin", "--edges", "features"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let graph = String::from_utf8(tree.stdout).unwrap();
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+    assert!(graph.contains("galley-probe"), "the rooms carry the probes, empty");
+    assert!(!graph.contains("\"armed\""), "the shipped binary is armed:\n{graph}");
 }
 
 #[test]

@@ -8,17 +8,19 @@ use std::fmt::Write as _;
 
 use galley_core::decide::{Effect, Event};
 use galley_core::ids::StepIndex;
-use galley_core::report::Failure;
 use galley_core::run::{StepState, WorkflowState};
 
 use crate::explorer::{Step, explore};
-use crate::laws;
 use crate::shapes::{ONE_TRY, plan, plan_with};
+use crate::words::{WORDS, word};
 use crate::world::Budget;
 
 /// Shapes that together show every way a step can move.
 const SHAPES: [&str; 8] =
     ["a b<a", "a? b<a", "a b*0<a c<b", "a b*2<a c<b", "a b?*1<a", "a b!<a c~<b", "a b#<a", "a b?#<a c*4<b"];
+
+/// The same for steps that wait for a person or send a post.
+const POSTS: [&str; 3] = ["a", "a^", "a?^"];
 
 #[derive(Default)]
 struct Found {
@@ -27,36 +29,8 @@ struct Found {
     /// (from, cause, to) → what follows for the step.
     follows: BTreeMap<(Option<StepState>, String, StepState), BTreeSet<String>>,
     workflows: BTreeMap<(&'static str, &'static str), BTreeSet<&'static str>>,
-}
-
-fn word(event: &Event) -> &'static str {
-    match event {
-        Event::Accepted => "accepted",
-        Event::Claim { .. } => "claim",
-        Event::Succeeded { .. } => "success",
-        Event::Failed { failure: Failure::Transient, .. } => "transient failure",
-        Event::Failed { failure: Failure::Throttled { .. }, .. } => "throttled",
-        Event::Failed { failure: Failure::Permanent, .. } => "permanent failure",
-        Event::GivenBack { .. } => "given back",
-        Event::LeaseLost { .. } => "lease lost",
-        Event::Overdue { .. } => "overdue",
-        Event::Due { .. } => "due",
-        Event::Cancel => "cancel",
-        Event::Replay { .. } => "replay",
-        Event::Discard { .. } => "discard",
-        Event::NeedsGo { .. } => "needs a go",
-        Event::Held { .. } => "needs an approval",
-        Event::Postponed { .. } => "not yet",
-        Event::Approved { .. } => "approve",
-        Event::Withdrawn { .. } => "reject or expire",
-        Event::Refused { .. } => "no go",
-        Event::Amended { .. } => "edit or reschedule",
-        Event::Intent { .. } => "intent",
-        Event::Repeated { .. } => "sent once more",
-        Event::Unsure { .. } => "unknown outcome",
-        Event::Doubted { .. } => "cannot be found out",
-        Event::Settled { .. } => "a person found out",
-    }
+    /// Every event that was ever accepted.
+    accepted: BTreeSet<&'static str>,
 }
 
 /// Why a step moves that the event is not about: what became final there is
@@ -94,16 +68,23 @@ impl Found {
     fn see(&mut self, plan: &galley_core::plan::Plan, step: &Step<'_>) {
         for (index, now) in step.after.steps.iter().enumerate() {
             let was = step.before.steps.get(index).map(|s| s.state);
-            let mine = laws::target(step.event) == Some(index as StepIndex);
+            let mine = step.event.step() == Some(index as StepIndex);
             if was == Some(now.state) && !mine {
                 continue;
             }
             let optional = plan.steps[usize::from(now.plan)].optional && now.state == StepState::Failed;
-            let cause = match was {
+            let intent = step.before.steps.get(index).is_some_and(|s| s.intent);
+            let mut cause = match was {
                 Some(_) if mine || *step.event == Event::Cancel => word(step.event),
                 _ => by_itself(was, now.state),
-            };
-            let cause = if optional { format!("{cause} (optional)") } else { cause.to_owned() };
+            }
+            .to_owned();
+            if optional {
+                cause.push_str(" (optional)");
+            }
+            if intent && matches!(was, Some(StepState::Queued | StepState::Running)) {
+                cause.push_str(" (intent)");
+            }
             self.steps.entry((was, now.state)).or_default().insert(cause.clone());
             let follows = self.follows.entry((was, cause, now.state)).or_default();
             for (of, what) in step.effects.iter().map(follow) {
@@ -119,26 +100,55 @@ impl Found {
     }
 }
 
-fn page() -> String {
+impl Found {
+    fn explore(&mut self, shape: &str, budgets: &[Budget]) {
+        for plan in [plan(shape), plan_with(shape, &ONE_TRY)] {
+            for budget in budgets {
+                let seen = explore(&plan, *budget, |step| self.see(&plan, step));
+                self.accepted.extend(seen.accepted.keys());
+            }
+        }
+    }
+}
+
+/// Everything that was found, by exploring worlds of one kind of trouble each.
+fn found() -> Found {
     let mut found = Found::default();
     let nothing = Budget::NOTHING;
     for shape in SHAPES {
-        for plan in [plan(shape), plan_with(shape, &ONE_TRY)] {
-            for budget in [
+        found.explore(
+            shape,
+            &[
                 Budget { mortals: 1, ..nothing },
                 Budget { give_backs: 1, throttles: 1, ..nothing },
                 Budget { overdues: 2, ..nothing },
                 Budget { transients: 2, cancels: 1, ..nothing },
                 Budget { permanents: 1, replays: 1, cancels: 1, ..nothing },
-            ] {
-                explore(&plan, budget, |step| found.see(&plan, step));
-            }
-        }
+            ],
+        );
     }
+    for shape in POSTS {
+        found.explore(
+            shape,
+            &[
+                Budget { holds: 1, cancels: 1, withdraws: 1, amends: 1, ..nothing },
+                Budget { postpones: 1, cancels: 1, withdraws: 1, amends: 1, ..nothing },
+                Budget { permanents: 1, withdraws: 1, amends: 1, ..nothing },
+                Budget { mortals: 1, unsures: 1, cancels: 1, ..nothing },
+                Budget { give_backs: 1, overdues: 1, doubts: 1, cancels: 1, ..nothing },
+                Budget { transients: 2, throttles: 1, doubts: 1, ..nothing },
+            ],
+        );
+    }
+    found
+}
+
+fn page(found: &Found) -> String {
     let mut page = String::from(
         "# Step and workflow states\n\n\
          Generated from `decide` by exploring it; do not edit. `UPDATE_DOCS=1 cargo test -p galley-core` writes it anew,\n\
          and the ordinary test run compares it.\n\n\
+         `(intent)`: the step's post may be out there. `(optional)`: the workflow goes on without the step.\n\n\
          ## Steps\n\n```mermaid\nstateDiagram-v2\n    [*] --> blocked\n",
     );
     for ((from, to), causes) in &found.steps {
@@ -182,7 +192,10 @@ fn page() -> String {
 #[test]
 fn the_page_about_states_tells_what_decide_does() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/states.md");
-    let page = page();
+    let found = found();
+    let every: BTreeSet<_> = WORDS.into_iter().collect();
+    assert_eq!(found.accepted, every, "every event is shown, and every event that is shown has its word");
+    let page = page(&found);
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(path, &page).unwrap();
     }

@@ -3,7 +3,7 @@
 //! States are remembered by a 64-bit hash: at the sizes explored here (below a
 //! million) the chance that two different states share one is under 10⁻⁷.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use galley_core::decide::{Effect, Event};
@@ -11,6 +11,7 @@ use galley_core::plan::Plan;
 use galley_core::run::{Run, WorkflowState};
 
 use crate::laws;
+use crate::words::word;
 use crate::world::{Action, Budget, World};
 
 /// What was seen.
@@ -20,6 +21,8 @@ pub(crate) struct Seen {
     pub(crate) moves: usize,
     pub(crate) offered: usize,
     pub(crate) ends: HashMap<WorkflowState, usize>,
+    /// How often each event was accepted, by its word.
+    pub(crate) accepted: BTreeMap<&'static str, usize>,
 }
 
 /// One accepted event, as shown to a visitor.
@@ -42,8 +45,8 @@ pub(crate) fn explore(plan: &Plan, budget: Budget, mut visit: impl FnMut(&Step<'
     while let Some((from, world)) = search.frontier.pop_front() {
         let state = world.run.state(plan);
         *seen.ends.entry(state).or_default() += 1;
-        search.ended.push(state != WorkflowState::Running);
-        for action in world.actions() {
+        search.ended.push(state.is_final());
+        for action in world.actions(plan) {
             seen.offered += 1;
             let moved = match world.step(plan, &action) {
                 Ok(Some(moved)) => moved,
@@ -53,6 +56,7 @@ pub(crate) fn explore(plan: &Plan, budget: Budget, mut visit: impl FnMut(&Step<'
                 }
             };
             if let (Action::Deliver(event), Some(effects)) = (&action, &moved.effects) {
+                *seen.accepted.entry(word(event)).or_default() += 1;
                 visit(&Step { before: &world.run, event, after: &moved.world.run, effects });
             }
             seen.moves += 1;
@@ -72,7 +76,7 @@ struct Search {
     origin: Vec<Option<(usize, Action)>>,
     /// Every move, backwards.
     back: Vec<Vec<u32>>,
-    /// Whether a state is final or stalled, in the order they were found.
+    /// Whether a state is final, in the order they were found.
     ended: Vec<bool>,
 }
 
@@ -101,7 +105,7 @@ impl Search {
         lines.join("\n")
     }
 
-    /// From every state there is a way to a final or stalled one.
+    /// From every state there is a way to a final one, if people answer.
     fn everything_can_end(&self) {
         let mut can = self.ended.clone();
         let mut work: Vec<usize> = (0..can.len()).filter(|i| can[*i]).collect();

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use galley_core::decide::{ALONE, Effect, Event, LetterEnd};
+use galley_core::decide::{ALONE, Effect, Event, LetterEnd, Settlement};
 use galley_core::ids::StepIndex;
-use galley_core::plan::Plan;
+use galley_core::plan::{Plan, PlanStep};
+use galley_core::publish::PostState;
 use galley_core::report::Failure;
 use galley_core::run::{Run, StepRun, StepState, WorkflowState};
 
-use crate::shapes::SEQ;
+use crate::shapes::{REST_MS, SEQ, SLOT_MS};
 
 macro_rules! law {
     ($holds:expr, $($why:tt)+) => {
@@ -17,11 +18,6 @@ macro_rules! law {
             return Err(format!($($why)+));
         }
     };
-}
-
-/// The step an event is about.
-pub(crate) fn target(event: &Event) -> Option<StepIndex> {
-    event.step()
 }
 
 /// Whether every need of a step let it start.
@@ -42,16 +38,24 @@ pub(crate) fn of_state(plan: &Plan, run: &Run) -> Result<(), String> {
     run.check().map_err(|e| e.to_string())?;
     let again = Run::decode(&run.encode()).map_err(|e| e.to_string())?;
     law!(again == *run, "a stored run reads back as itself");
+    let marked = run.steps.iter().any(|s| s.intent || s.go || s.state > StepState::Dead);
+    let format = run.encode()[0];
+    law!(format == 1 + u8::from(marked), "a run with marks ({marked}) is stored as format {format}");
 
     for (index, step) in run.steps.iter().enumerate() {
         let policy = &plan.steps[usize::from(step.plan)];
-        law!(step.attempts <= policy.retry.max_attempts, "step {index} has more attempts than it may");
+        // Whoever looks for a post that may be out looks until it is known.
+        law!(
+            policy.publishes || step.attempts <= policy.retry.max_attempts,
+            "step {index} has more attempts than it may"
+        );
         law!(step.crashes <= policy.retry.max_crashes, "step {index} has more crashes than it may");
         law!(!policy.optional || step.state != StepState::Dead, "optional step {index} is dead");
         let children: Vec<_> = run.children(index as StepIndex).collect();
         match step.state {
             StepState::Blocked => {
                 law!(step.item.is_none(), "child {index} is blocked");
+                law!(!step.intent && !step.go, "blocked step {index} keeps marks");
                 let settled = policy.needs.iter().all(|n| run.steps[usize::from(*n)].state.is_final());
                 law!(!settled, "step {index} is blocked although everything it needs is settled");
             }
@@ -62,7 +66,10 @@ pub(crate) fn of_state(plan: &Plan, run: &Run) -> Result<(), String> {
             state if !children.is_empty() => {
                 let child_states = || children.iter().map(|c| run.steps[usize::from(*c)].state);
                 law!(state.is_final(), "group {index} has children although it is {state:?}");
-                law!(child_states().all(StepState::is_final), "group {index} ended before its children");
+                law!(
+                    run.cancelled || child_states().all(StepState::is_final),
+                    "group {index} ended before its children"
+                );
                 let lost = !policy.optional && child_states().any(|s| s == StepState::Failed);
                 let verdict = if lost { StepState::Failed } else { StepState::Succeeded };
                 law!(
@@ -79,20 +86,60 @@ pub(crate) fn of_state(plan: &Plan, run: &Run) -> Result<(), String> {
             );
         }
         if !step.state.is_final() {
-            law!(!run.cancelled, "step {index} is open in a cancelled run");
+            law!(!run.cancelled || step.intent, "step {index} is open in a cancelled run");
         }
+        of_marks(policy, index, step)?;
     }
+    of_workflow(plan, run)
+}
 
-    let moving = run
-        .steps
-        .iter()
-        .any(|s| matches!(s.state, StepState::Queued | StepState::Running | StepState::Scheduled));
+/// A mark is where it means something, and nowhere else.
+fn of_marks(policy: &PlanStep, index: usize, step: &StepRun) -> Result<(), String> {
+    use StepState::{InDoubt, Queued, Running, Scheduled, Unknown};
+    let state = step.state;
+    law!(!step.intent || policy.publishes, "step {index} sends nothing and has an intent");
+    law!(
+        step.intent == matches!(state, Unknown | InDoubt) || step.intent && matches!(state, Queued | Running),
+        "step {index} is {state:?} and its intent is {}",
+        step.intent
+    );
+    law!(
+        !step.go || matches!(state, Queued | Running | Scheduled | Unknown | InDoubt),
+        "step {index} is {state:?} and keeps its go"
+    );
+    if policy.publishes {
+        // What people are shown and what they may do about it is one story.
+        let fixed = PostState::of(step).is_some_and(PostState::is_fixed);
+        law!(!step.intent || fixed, "step {index} may be out, and its post can be edited");
+        law!(
+            step.intent || state.is_final() || !fixed,
+            "step {index} is not out, and its post cannot be edited"
+        );
+    }
+    Ok(())
+}
+
+/// The truth table of a workflow's state: running before waiting before
+/// stalled before the ends.
+fn of_workflow(plan: &Plan, run: &Run) -> Result<(), String> {
+    let publishes = |step: &StepRun| plan.steps[usize::from(step.plan)].publishes;
+    let moving = run.steps.iter().any(|s| match s.state {
+        StepState::Queued | StepState::Running | StepState::Unknown => true,
+        StepState::Scheduled => !publishes(s),
+        _ => false,
+    });
+    let waiting = run.steps.iter().any(|s| match s.state {
+        StepState::WaitingApproval | StepState::InDoubt => true,
+        StepState::Scheduled => publishes(s),
+        _ => false,
+    });
     let dead = run.count(StepState::Dead) > 0;
     let failed =
         run.steps.iter().any(|s| s.state == StepState::Failed && !plan.steps[usize::from(s.plan)].optional);
     let state = run.state(plan);
     law!((state == WorkflowState::Running) == moving, "{state:?}, and moving is {moving}");
-    law!((state == WorkflowState::Stalled) == (!moving && dead), "{state:?}, and dead is {dead}");
+    law!((state == WorkflowState::Waiting) == (!moving && waiting), "{state:?}, and waiting is {waiting}");
+    law!((state == WorkflowState::Stalled) == (!moving && !waiting && dead), "{state:?}, and dead is {dead}");
     law!(state.is_final() == all_final(run), "{state:?}, and all final is {}", all_final(run));
     if state.is_final() {
         law!((state == WorkflowState::Cancelled) == run.cancelled, "{state:?} after a cancel");
@@ -127,6 +174,7 @@ pub(crate) fn of_change(
     let mut got: Vec<_> = effects.iter().map(name_of_effect).collect();
     expected.sort();
     got.sort();
+    of_waits(event, after, effects)?;
     law!(expected == got, "what follows should be {expected:?} and is {got:?}");
     Ok(())
 }
@@ -139,7 +187,7 @@ fn of_step(
     index: usize,
     (was, now): (&StepRun, &StepRun),
 ) -> Result<(), String> {
-    let mine = target(event) == Some(index as StepIndex);
+    let mine = event.step() == Some(index as StepIndex);
     law!((now.plan, now.item) == (was.plan, was.item), "step {index} became another step");
     if was.state.is_final() {
         law!(now == was, "final step {index} changed");
@@ -148,24 +196,38 @@ fn of_step(
         law!(now.changed == SEQ, "step {index} changed unseen");
     }
 
-    // The fencing counter: one more on every queue, claim, wait and loss of a
-    // lease; nothing else touches it.
-    let again = mine && matches!(event, Event::Replay { .. });
+    // The fencing counter: one more on every queue, claim, wait, hold and loss
+    // of a lease, and when a person changed what is queued; nothing else
+    // touches it.
+    let again = mine && matches!(event, Event::Replay { .. } | Event::Amended { hold: false, .. });
     let moved = was.state != now.state || again;
     let more = match (was.state, now.state) {
         (StepState::Running, StepState::Succeeded) => 0,
         (StepState::Running, _) if moved => 1,
-        (_, StepState::Queued | StepState::Running | StepState::Scheduled) if moved => 1,
+        (
+            _,
+            StepState::Queued
+            | StepState::Running
+            | StepState::Scheduled
+            | StepState::Unknown
+            | StepState::InDoubt,
+        ) if moved => 1,
+        (was, StepState::WaitingApproval) if was != now.state => 1,
         _ => 0,
     };
     law!(now.epoch == was.epoch + more, "step {index} went from epoch {} to {}", was.epoch, now.epoch);
 
+    // What did not try anything does not count; what becomes of a post that
+    // may be out is no crash.
     let (attempts, crashes) = match event {
         Event::Claim { .. } if mine => (was.attempts + 1, was.crashes),
-        Event::GivenBack { .. } | Event::Failed { failure: Failure::Throttled { .. }, .. } if mine => {
-            (was.attempts - 1, was.crashes)
-        }
-        Event::LeaseLost { .. } if mine => (was.attempts - 1, was.crashes + 1),
+        Event::Failed { .. } if before.cancelled => (was.attempts, was.crashes),
+        Event::Failed { failure: Failure::Throttled { .. }, .. } if mine => (was.attempts - 1, was.crashes),
+        Event::GivenBack { .. } if mine && !was.intent => (was.attempts - 1, was.crashes),
+        Event::LeaseLost { .. } if mine && !was.intent => (was.attempts - 1, was.crashes + 1),
+        Event::Held { .. } | Event::Postponed { .. } if mine => (was.attempts - 1, was.crashes),
+        Event::Amended { .. } if mine && was.state == StepState::Running => (was.attempts - 1, was.crashes),
+        Event::Settled { how: Settlement::NotThere, .. } if mine && !before.cancelled => (0, was.crashes),
         Event::Replay { .. } if mine => (0, 0),
         _ => (was.attempts, was.crashes),
     };
@@ -181,10 +243,12 @@ fn of_step(
 
     if now.state == StepState::Queued && was.state != StepState::Queued {
         law!(needs_met(plan, after, now), "step {index} was queued before its needs were met");
-        law!(!after.cancelled, "step {index} was queued in a cancelled run");
+        law!(!after.cancelled || now.intent, "step {index} was queued in a cancelled run");
     }
-    if now.state == StepState::Succeeded && was.state == StepState::Running {
-        law!(mine && matches!(event, Event::Succeeded { .. }), "step {index} succeeded by {event:?}");
+    if now.state == StepState::Succeeded && matches!(was.state, StepState::Running | StepState::InDoubt) {
+        let told =
+            matches!(event, Event::Succeeded { .. } | Event::Settled { how: Settlement::Published, .. });
+        law!(mine && told, "step {index} succeeded by {event:?}");
     }
     if now.state == StepState::Running && was.state != StepState::Running {
         let Event::Claim { lease, .. } = event else { return Err(format!("step {index} runs unclaimed")) };
@@ -192,6 +256,96 @@ fn of_step(
     }
     if was.state == StepState::Blocked && before.cancelled {
         law!(now == was, "step {index} moved in a cancelled run");
+    }
+    of_post(event, after, index, mine, (was, now))
+}
+
+/// What a change does to the marks of a step, and what marked steps are spared.
+fn of_post(
+    event: &Event,
+    after: &Run,
+    index: usize,
+    mine: bool,
+    (was, now): (&StepRun, &StepRun),
+) -> Result<(), String> {
+    use StepState::{InDoubt, Queued, Running, Unknown, WaitingApproval};
+    let definite =
+        mine && matches!(event, Event::Succeeded { .. } | Event::Failed { .. } | Event::Settled { .. });
+    let moved = was.state != now.state;
+    if now.intent && !was.intent {
+        law!(
+            mine && matches!(event, Event::Intent { .. }) && was.state == Running && !after.cancelled,
+            "step {index} got an intent by {event:?}"
+        );
+        law!(
+            now == &StepRun { intent: true, changed: now.changed, ..was.clone() },
+            "an intent moved step {index}"
+        );
+    }
+    if was.intent {
+        law!(now.intent != definite, "what may be out of step {index}: {event:?} makes it {}", now.intent);
+        let changed = matches!(event, Event::Amended { .. } | Event::Withdrawn { .. } | Event::Cancel);
+        let same = StepRun { changed: was.changed, ..now.clone() } == *was;
+        law!(!changed || same, "step {index} may be out, and {event:?} changed it");
+        law!(
+            now.intent || !mine || now.state.is_final() || !after.cancelled,
+            "step {index} goes on in a cancelled run"
+        );
+    }
+    if moved && now.state == Unknown {
+        let lost = matches!(
+            event,
+            Event::Unsure { .. } | Event::Overdue { .. } | Event::GivenBack { .. } | Event::LeaseLost { .. }
+        );
+        law!(mine && lost && was.intent && was.state == Running, "step {index} is unknown by {event:?}");
+    }
+    if moved && now.state == InDoubt {
+        law!(
+            mine && matches!(event, Event::Doubted { .. }) && was.intent,
+            "step {index} is in doubt by {event:?}"
+        );
+    }
+    if moved && was.state == Unknown {
+        law!(
+            mine && matches!(event, Event::Due { .. }) && now.state == Queued,
+            "{event:?} ends an unknown step {index}"
+        );
+    }
+    if moved && was.state == WaitingApproval {
+        let answered = mine
+            && match event {
+                Event::Approved { .. } => now.state == Queued && now.go,
+                Event::Withdrawn { .. } => now.state == StepState::Skipped,
+                Event::Refused { .. } => now.state == StepState::Failed,
+                _ => false,
+            };
+        law!(answered || *event == Event::Cancel, "step {index} waits for a person no more by {event:?}");
+    }
+    if moved && now.state == WaitingApproval {
+        let asked =
+            matches!(event, Event::NeedsGo { .. } | Event::Held { .. } | Event::Amended { hold: true, .. });
+        law!(mine && asked && !now.go, "step {index} is held by {event:?}");
+    }
+    if now.go != was.go {
+        let ends = now.state == WaitingApproval || now.state == StepState::Dead || now.state.is_final();
+        law!(
+            if now.go { mine && matches!(event, Event::Approved { .. }) } else { ends },
+            "step {index} has go {} by {event:?}",
+            now.go
+        );
+    }
+    Ok(())
+}
+
+/// How long a step waits: an unknown post at least until nobody can send it
+/// any more, a postponed one until its slot.
+fn of_waits(event: &Event, after: &Run, effects: &[Effect]) -> Result<(), String> {
+    for effect in effects {
+        let Effect::Wait { step, delay_ms, .. } = *effect else { continue };
+        let unknown = after.steps[usize::from(step)].state == StepState::Unknown;
+        law!(!unknown || delay_ms >= REST_MS, "somebody looks for step {step} after {delay_ms} ms");
+        let postponed = matches!(event, Event::Postponed { .. });
+        law!(!postponed || delay_ms == SLOT_MS, "step {step} waits {delay_ms} ms for its slot");
     }
     Ok(())
 }
@@ -204,9 +358,10 @@ fn expected_effects(plan: &Plan, before: &Run, event: &Event, after: &Run) -> Ve
         let was = before.steps.get(step);
         let was_state = was.map(|s| s.state);
         let moved = was_state != Some(now.state);
-        let mine = target(event) == Some(step as StepIndex);
+        let mine = event.step() == Some(step as StepIndex);
         let replayed = mine && matches!(event, Event::Replay { .. });
-        if now.state == StepState::Queued && moved {
+        let amended = mine && matches!(event, Event::Amended { hold: false, .. });
+        if now.state == StepState::Queued && (moved || amended) {
             let max = plan.steps[usize::from(now.plan)].retry.max_crashes;
             let suspicion = match now.crashes {
                 0 => 0,
@@ -215,10 +370,11 @@ fn expected_effects(plan: &Plan, before: &Run, event: &Event, after: &Run) -> Ve
             };
             expected.push(format!("enqueue {step}@{} {suspicion} {}", now.epoch, after.priority));
         }
-        if now.state == StepState::Scheduled && moved {
+        let waits = |state| matches!(state, StepState::Scheduled | StepState::Unknown);
+        if waits(now.state) && moved {
             expected.push(format!("wait {step}@{}", now.epoch));
         }
-        if was_state == Some(StepState::Scheduled) && moved {
+        if was_state.is_some_and(waits) && moved {
             expected.push(format!("stop waiting {step}"));
         }
         if now.state == StepState::Dead && (moved || replayed) {
@@ -227,7 +383,7 @@ fn expected_effects(plan: &Plan, before: &Run, event: &Event, after: &Run) -> Ve
         if was_state == Some(StepState::Dead) && (moved || replayed) {
             let how = match event {
                 Event::Cancel => LetterEnd::Cancelled,
-                Event::Discard { .. } => LetterEnd::Discarded,
+                Event::Discard { .. } | Event::Withdrawn { .. } => LetterEnd::Discarded,
                 _ => LetterEnd::Replayed,
             };
             expected.push(format!("letter closed {step} {}", how.word()));

@@ -11,7 +11,7 @@ use crate::shapes::plan;
 use crate::world::{Action, Budget, World};
 
 /// What marks a step may carry: see [`crate::shapes`].
-const MARKS: [&str; 10] = ["", "", "", "?", "*0", "*2", "*3", "?*2", "+", "!"];
+const MARKS: [&str; 14] = ["", "", "", "?", "*0", "*2", "*3", "?*2", "+", "!", "^", "^", "^?", "^*2"];
 
 /// Marks of a step that has a need.
 const MARKS_WITH_A_NEED: [&str; 6] = ["~", "#", "?#", "*4", "?*x", "~*1"];
@@ -36,15 +36,15 @@ fn shape() -> impl Strategy<Value = String> {
     })
 }
 
-/// Lets what moves by itself move until nothing does.
+/// Lets what moves by itself move until nothing does; people answer.
 fn drain(plan: &Plan, mut world: World) -> Result<World, String> {
     // Every step has a bounded way: a few tries of three moves each.
     let bound = 64 * world.run.steps.len() + 64;
     for _ in 0..bound {
-        if world.run.state(plan) != WorkflowState::Running {
+        if !matches!(world.run.state(plan), WorkflowState::Running | WorkflowState::Waiting) {
             return Ok(world);
         }
-        let moved = world.actions().into_iter().find_map(|action| match &action {
+        let moved = world.actions(plan).into_iter().find_map(|action| match &action {
             Action::Deliver(event) if world.moves_on(event) => world.step(plan, &action).transpose(),
             _ => None,
         });
@@ -67,7 +67,7 @@ proptest! {
         let plan = plan(&shape);
         let mut world = World::new(&plan, Budget::ENDLESS).map_err(TestCaseError::fail)?;
         for (pick, luck) in picks {
-            let all = world.actions();
+            let all = world.actions(&plan);
             // Mostly what can move now; sometimes anything, however late.
             let live: Vec<_> = all
                 .iter()

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `<a,b` | needs `a` and `b` (none without it) |
 //! | `?` | optional |
+//! | `^` | sends a post out |
 //! | `*0`…`*3` | forEach over so many elements of its first need's result, or of the workflow input |
 //! | `*4` `*n` `*x` | forEach that cannot expand: too many, not a list, nothing there |
 //! | `+` `!` | `when` true, `when` false |
@@ -19,6 +20,7 @@ use galley_core::decide::{Effect, Event, Facts, Refusal, Token, decide};
 use galley_core::definition::{Definition, ForEach, StepDefinition};
 use galley_core::ids::{AgentType, Nonce, SessionId, StepIndex};
 use galley_core::plan::Plan;
+use galley_core::publish::PUBLISHER;
 use galley_core::report::Failure;
 use galley_core::retry::RetryPolicy;
 use galley_core::run::{Lease, Run};
@@ -41,6 +43,12 @@ pub(crate) const ONE_TRY: RetryPolicy = RetryPolicy { max_attempts: 1, max_crash
 
 /// The sequence number every decision in these tests is made under.
 pub(crate) const SEQ: u64 = 42;
+
+/// How long an unknown post rests here, at least.
+pub(crate) const REST_MS: u64 = 18_000;
+
+/// How far away the slot of a postponed post is here.
+pub(crate) const SLOT_MS: u64 = 3_600_000;
 
 /// The workflow input and the result of every step: lists of every length.
 pub(crate) static LISTS: LazyLock<Value> = LazyLock::new(
@@ -86,6 +94,7 @@ fn step(text: &str) -> StepDefinition {
         marks = &marks[1..];
         match mark {
             '?' => step.optional = true,
+            '^' => step.agent = AgentType::new(PUBLISHER).unwrap(),
             '+' => step.when = Some("true".into()),
             '!' => step.when = Some("false".into()),
             '~' => step.when = Some(format!("results.{} != null", needs[0])),

@@ -3,20 +3,21 @@
 //! die, operators, a database that is restored to an older point.
 //!
 //! Nothing that was ever issued is taken back: a world offers every ticket,
-//! token and timer it has ever seen, in every later state. What is allowed to
-//! succeed is remembered from the effects alone ([`Ghost`]), not read from the
-//! run, so that a hole in the fence cannot excuse itself.
+//! token and timer it has ever seen, in every later state, and people who
+//! answer at any moment, asked or not. What is allowed to succeed is told by
+//! the [`Ghost`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use galley_core::decide::{Effect, Event, Refusal, Token};
+use galley_core::decide::{Effect, Event, Refusal, Settlement, Token};
 use galley_core::ids::{Epoch, Nonce, SessionId, StepIndex};
 use galley_core::plan::Plan;
 use galley_core::report::Failure;
-use galley_core::run::{Lease, Run, StepState, WorkflowState};
+use galley_core::run::{Lease, Run};
 
+use crate::ghost::Ghost;
 use crate::laws;
-use crate::shapes::happen;
+use crate::shapes::{SLOT_MS, happen};
 
 /// The session that never dies, so that there is always a way on.
 pub(crate) const IMMORTAL: SessionId = SessionId(0);
@@ -34,6 +35,15 @@ pub(crate) struct Budget {
     pub(crate) replays: u8,
     pub(crate) cancels: u8,
     pub(crate) restores: u8,
+    /// Queued steps and attempts that find that a person has to say yes.
+    pub(crate) holds: u8,
+    pub(crate) postpones: u8,
+    pub(crate) amends: u8,
+    /// Posts withdrawn, and steps refused their go.
+    pub(crate) withdraws: u8,
+    /// Outcomes that nobody knows, told by whoever sent.
+    pub(crate) unsures: u8,
+    pub(crate) doubts: u8,
 }
 
 impl Budget {
@@ -47,17 +57,12 @@ impl Budget {
         replays: 0,
         cancels: 0,
         restores: 0,
-    };
-    pub(crate) const ALL: Self = Self {
-        mortals: 1,
-        give_backs: 1,
-        throttles: 1,
-        overdues: 1,
-        permanents: 1,
-        transients: 2,
-        replays: 1,
-        cancels: 1,
-        restores: 0,
+        holds: 0,
+        postpones: 0,
+        amends: 0,
+        withdraws: 0,
+        unsures: 0,
+        doubts: 0,
     };
     pub(crate) const ENDLESS: Self = Self {
         mortals: 5,
@@ -69,6 +74,12 @@ impl Budget {
         replays: u8::MAX,
         cancels: u8::MAX,
         restores: 0,
+        holds: u8::MAX,
+        postpones: u8::MAX,
+        amends: u8::MAX,
+        withdraws: u8::MAX,
+        unsures: u8::MAX,
+        doubts: u8::MAX,
     };
 
     fn spend(&mut self, event: &Event) -> bool {
@@ -80,24 +91,28 @@ impl Budget {
             Event::Overdue { .. } => &mut self.overdues,
             Event::Replay { .. } => &mut self.replays,
             Event::Cancel => &mut self.cancels,
-            _ => return true,
+            Event::NeedsGo { .. } | Event::Held { .. } => &mut self.holds,
+            Event::Postponed { .. } => &mut self.postpones,
+            Event::Amended { .. } => &mut self.amends,
+            Event::Withdrawn { .. } | Event::Refused { .. } => &mut self.withdraws,
+            Event::Unsure { .. } => &mut self.unsures,
+            Event::Doubted { .. } => &mut self.doubts,
+            // Bounded by what leads to them; people always answer in the end.
+            Event::Accepted
+            | Event::Claim { .. }
+            | Event::Succeeded { .. }
+            | Event::LeaseLost { .. }
+            | Event::Due { .. }
+            | Event::Discard { .. }
+            | Event::Approved { .. }
+            | Event::Intent { .. }
+            | Event::Repeated { .. }
+            | Event::Settled { .. } => return true,
         };
         let may = *left > 0;
         *left = left.saturating_sub(1);
         may
     }
-}
-
-/// What may still succeed, told from what was asked for and what followed.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub(crate) struct Ghost {
-    queued: BTreeMap<StepIndex, Epoch>,
-    waiting: BTreeMap<StepIndex, Epoch>,
-    holders: BTreeMap<StepIndex, (Token, SessionId)>,
-    letters: BTreeSet<StepIndex>,
-    /// The attempt whose result counts; at most one per step, for ever.
-    winners: BTreeMap<StepIndex, Token>,
-    finished: Option<WorkflowState>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -153,9 +168,13 @@ impl World {
     }
 
     /// Everything that can happen now, with everything that is too late.
-    pub(crate) fn actions(&self) -> Vec<Action> {
+    pub(crate) fn actions(&self, plan: &Plan) -> Vec<Action> {
         let mut all = vec![Action::Deliver(Event::Accepted), Action::Deliver(Event::Cancel)];
         let mut deliver = |event| all.push(Action::Deliver(event));
+        let publishes = |step: StepIndex| {
+            let run = self.run.step(step);
+            run.is_none_or(|run| plan.steps[usize::from(run.plan)].publishes)
+        };
         let mortals = (1..=i64::from(self.budget.mortals)).map(SessionId);
         let alive: Vec<_> =
             std::iter::once(IMMORTAL).chain(mortals.filter(|s| !self.dead.contains(s)).take(1)).collect();
@@ -165,10 +184,16 @@ impl World {
             for &session in &alive {
                 deliver(Event::Claim { step, epoch, lease: Lease { nonce, session } });
             }
+            deliver(Event::NeedsGo { step, epoch });
         }
         for &(step, epoch, nonce) in &self.tokens {
             let token = Token { step, epoch, nonce: Nonce(nonce) };
-            deliver(Event::Succeeded { token });
+            // Nobody says of a post that it is out who was not allowed to send it.
+            if self.run.step(step).is_none_or(|run| run.intent || !publishes(step))
+                || !self.run.is_held_by(token)
+            {
+                deliver(Event::Succeeded { token });
+            }
             for failure in
                 [Failure::Transient, Failure::Throttled { retry_after_ms: 1_000 }, Failure::Permanent]
             {
@@ -176,6 +201,14 @@ impl World {
             }
             deliver(Event::GivenBack { token });
             deliver(Event::Overdue { token });
+            deliver(Event::Held { token });
+            deliver(Event::Postponed { token, delay_ms: SLOT_MS });
+            if publishes(step) {
+                deliver(Event::Intent { token });
+                deliver(Event::Repeated { token });
+                deliver(Event::Unsure { token });
+                deliver(Event::Doubted { token });
+            }
         }
         for &(step, epoch) in &self.timers {
             deliver(Event::Due { step, epoch });
@@ -187,6 +220,17 @@ impl World {
             }
             deliver(Event::Replay { step, edited: step % 2 == 1 });
             deliver(Event::Discard { step });
+            deliver(Event::Approved { step });
+            if publishes(step) {
+                deliver(Event::Withdrawn { step });
+                deliver(Event::Amended { step, hold: false });
+                deliver(Event::Amended { step, hold: true });
+                for how in [Settlement::Published, Settlement::NotThere, Settlement::GivenUp] {
+                    deliver(Event::Settled { step, how });
+                }
+            } else {
+                deliver(Event::Refused { step });
+            }
         }
         all.extend(alive.into_iter().filter(|s| *s != IMMORTAL).map(Action::Die));
         if self.budget.restores > 0 {
@@ -195,8 +239,8 @@ impl World {
         all
     }
 
-    /// Lets one thing happen. `None`: it was refused, or changed nothing, or
-    /// is beyond the budget (its laws were checked all the same).
+    /// Lets one thing happen. `None`: it was refused, or is beyond the budget
+    /// (its laws were checked all the same).
     ///
     /// # Errors
     /// The law that was broken.
@@ -226,7 +270,7 @@ impl World {
 
         let mut run = self.run.clone();
         let answer = happen(plan, &mut run, event.clone());
-        let expected = self.should_be_accepted(event);
+        let expected = self.ghost.should_be_accepted(&self.run, event);
         let effects = match answer {
             Err(refusal) if expected => return Err(format!("{event:?} was refused: {refusal}")),
             Err(refusal) => {
@@ -247,144 +291,66 @@ impl World {
         for step in &mut run.steps {
             step.changed = 0;
         }
-        let mut budget = self.budget;
-        if (run == self.run && effects.is_empty()) || !budget.spend(event) {
+        let mut world = Self { run, ..self.clone() };
+        world.ghost.remember(event, &effects)?;
+        world.ghost.is_true_of(&world.run)?;
+        if world.run == self.run && effects.is_empty() {
+            // Accepted, and nothing follows: told twice, sent once more, edited
+            // while somebody is asked anyway. It costs nothing.
+            return Ok(Some(Moved { world: self.clone(), effects: Some(effects) }));
+        }
+        if !world.budget.spend(event) {
             return Ok(None);
         }
-        let mut world = Self { run, budget, ..self.clone() };
-        world.remember(event, &effects)?;
-        world.ghost_is_true()?;
+        world.remember(event, &effects);
         Ok(Some(Moved { world, effects: Some(effects) }))
     }
 
-    /// Whether an event is its turn, told from the effects so far.
-    pub(crate) fn should_be_accepted(&self, event: &Event) -> bool {
-        let ghost = &self.ghost;
-        let holds = |token: &Token| ghost.holders.get(&token.step).is_some_and(|(held, _)| held == token);
-        match event {
-            Event::Accepted | Event::Cancel => ghost.finished.is_none(),
-            Event::Claim { step, epoch, .. } => ghost.queued.get(step) == Some(epoch),
-            Event::Succeeded { token }
-            | Event::Failed { token, .. }
-            | Event::GivenBack { token }
-            | Event::Overdue { token } => holds(token),
-            Event::LeaseLost { step, session } => {
-                ghost.holders.get(step).is_some_and(|(_, held)| held == session)
-            }
-            Event::Due { step, epoch } => ghost.waiting.get(step) == Some(epoch),
-            Event::Replay { step, .. } | Event::Discard { step } => ghost.letters.contains(step),
-            other => unreachable!("{other:?} is explored in posts.rs"),
-        }
-    }
-
-    /// Whether an event is what happens if nobody interferes and nothing fails.
+    /// Whether an event is what happens if people answer, nobody interferes and
+    /// nothing fails.
     pub(crate) fn moves_on(&self, event: &Event) -> bool {
         matches!(
             event,
             Event::Claim { lease: Lease { session: IMMORTAL, .. }, .. }
                 | Event::Succeeded { .. }
                 | Event::Due { .. }
-        ) && self.should_be_accepted(event)
+                | Event::Intent { .. }
+                | Event::Approved { .. }
+                | Event::Settled { how: Settlement::Published, .. }
+        ) && self.ghost.should_be_accepted(&self.run, event)
+    }
+
+    /// Whether an event is its turn.
+    pub(crate) fn should_be_accepted(&self, event: &Event) -> bool {
+        self.ghost.should_be_accepted(&self.run, event)
     }
 
     fn refusal_is_true(&self, event: &Event, refusal: Refusal) -> Result<(), String> {
-        let found = laws::target(event).and_then(|step| self.run.step(step));
+        let found = event.step().and_then(|step| self.run.step(step));
         let told = match refusal {
             Refusal::NoSuchStep => found.is_none(),
             Refusal::Stale { state, epoch } => found.is_some_and(|s| s.state == state && s.epoch == epoch),
             Refusal::NotDead(state) => found.is_some_and(|s| s.state == state),
-            Refusal::AlreadyOver => laws::all_final(&self.run),
-            Refusal::MayBeOut(_) | Refusal::NotWaiting(_) => false,
+            Refusal::MayBeOut(state) => found.is_some_and(|s| s.state == state && s.intent),
+            Refusal::NotWaiting(state) => found.is_some_and(|s| s.state == state),
+            Refusal::AlreadyOver => {
+                laws::all_final(&self.run) || (*event == Event::Cancel && self.run.cancelled)
+            }
         };
         if told { Ok(()) } else { Err(format!("{event:?} was refused with a wrong reason: {refusal:?}")) }
     }
 
-    fn remember(&mut self, event: &Event, effects: &[Effect]) -> Result<(), String> {
-        let ghost = &mut self.ghost;
-        match *event {
-            Event::Claim { step, epoch, lease } => {
-                ghost.queued.remove(&step);
-                let token = Token { step, epoch: epoch + 1, nonce: lease.nonce };
-                ghost.holders.insert(step, (token, lease.session));
-                self.tokens.insert((step, token.epoch, token.nonce.0));
-            }
-            Event::Succeeded { token } => {
-                ghost.holders.remove(&token.step);
-                if let Some(first) = ghost.winners.insert(token.step, token) {
-                    return Err(format!("{token:?} succeeded after {first:?}"));
-                }
-            }
-            Event::Failed { token, .. } | Event::GivenBack { token } | Event::Overdue { token } => {
-                ghost.holders.remove(&token.step);
-            }
-            Event::LeaseLost { step, .. } => {
-                ghost.holders.remove(&step);
-            }
-            Event::Cancel => {
-                ghost.queued.clear();
-                ghost.holders.clear();
-            }
-            _ => {}
-        }
-        // A letter is closed before another is written in one decision.
-        for effect in effects {
-            if let Effect::LetterClosed { step, .. } = effect
-                && !ghost.letters.remove(step)
-            {
-                return Err(format!("closed a letter of step {step} that was not open"));
-            }
+    /// What was issued, and can come back at any time from now on.
+    fn remember(&mut self, event: &Event, effects: &[Effect]) {
+        if let Event::Claim { step, epoch, lease } = *event {
+            self.tokens.insert((step, epoch + 1, lease.nonce.0));
         }
         for effect in effects {
-            match effect {
-                Effect::Enqueue { step, epoch, .. } => {
-                    ghost.queued.insert(*step, *epoch);
-                    self.tickets.insert((*step, *epoch));
-                }
-                Effect::Wait { step, epoch, .. } => {
-                    ghost.waiting.insert(*step, *epoch);
-                    self.timers.insert((*step, *epoch));
-                }
-                Effect::StopWaiting { step } => {
-                    ghost.waiting.remove(step);
-                }
-                Effect::Died { step, .. } => {
-                    ghost.letters.insert(*step);
-                }
-                Effect::Finished(state) => {
-                    if let Some(first) = ghost.finished.replace(*state) {
-                        return Err(format!("finished {state:?} after it had finished {first:?}"));
-                    }
-                }
-                Effect::LetterClosed { .. } | Effect::Interrupt { .. } => {}
-            }
+            match *effect {
+                Effect::Enqueue { step, epoch, .. } => self.tickets.insert((step, epoch)),
+                Effect::Wait { step, epoch, .. } => self.timers.insert((step, epoch)),
+                _ => false,
+            };
         }
-        Ok(())
-    }
-
-    /// What was asked for and what the run says is one story.
-    fn ghost_is_true(&self) -> Result<(), String> {
-        let in_state = |state: StepState| {
-            (0..).zip(&self.run.steps).filter(move |(_, s)| s.state == state).map(|(i, s)| (i, s.epoch))
-        };
-        let ghost = &self.ghost;
-        let same = [
-            ("queued", ghost.queued.iter().map(|(s, e)| (*s, *e)).eq(in_state(StepState::Queued))),
-            ("scheduled", ghost.waiting.iter().map(|(s, e)| (*s, *e)).eq(in_state(StepState::Scheduled))),
-            (
-                "running",
-                ghost.holders.values().map(|(t, _)| (t.step, t.epoch)).eq(in_state(StepState::Running)),
-            ),
-            ("dead", ghost.letters.iter().copied().eq(in_state(StepState::Dead).map(|(s, _)| s))),
-        ];
-        for (what, same) in same {
-            if !same {
-                return Err(format!("what is {what} is not what the effects said: {ghost:?}"));
-            }
-        }
-        let over = laws::all_final(&self.run);
-        if ghost.finished.is_some() != over {
-            return Err(format!("finished was told {:?}, all final is {over}", ghost.finished));
-        }
-        Ok(())
     }
 }

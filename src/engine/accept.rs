@@ -12,6 +12,7 @@ use galley_core::ids::{WorkflowId, WorkflowKey, WorkspaceId};
 use galley_core::plan::{Plan, Problem};
 use galley_core::run::Run;
 use galley_core::ticket::{DEFAULT_PRIORITY, LAST_PRIORITY, Ticket};
+use galley_probe::{Bug, Point, Rescue, planted, point, seen};
 use galley_store::{AcceptWrite, Accepted, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -203,6 +204,7 @@ impl Engine {
             Accepted::Mismatch(workflow) => return Err(EngineError::IdempotencyMismatch(workflow)),
             Accepted::New => {}
         }
+        point(Point::AcceptStored);
         metrics::counter!("galley_workflows_accepted_total").increment(1);
         match start {
             Start::Tickets(steps) => {
@@ -231,6 +233,7 @@ impl Engine {
                 }
             }
         }
+        point(Point::AcceptPushed);
         Ok(Submitted { workflow: key.workflow, new: true })
     }
 }
@@ -297,8 +300,19 @@ pub(crate) async fn write_batches(store: Store, mut waiting: mpsc::Receiver<Wait
         let (writes, answers): (Vec<_>, Vec<_>) =
             batch.drain(..).map(|waiting| (waiting.write, waiting.answer)).unzip();
         metrics::histogram!("galley_accept_batch_size").record(writes.len() as f64);
+        point(Point::AcceptCollected);
+        let answers = if planted(Bug::AckBeforeCommit) { answer_all(answers) } else { answers };
         accept_part(&store, writes, answers).await;
     }
+}
+
+/// Says yes to everybody, and leaves nobody to tell the truth to.
+fn answer_all(answers: Vec<Answer>) -> Vec<Answer> {
+    let tell = |answer: Answer| {
+        let _ = answer.send(Ok(Accepted::New));
+        oneshot::channel().0
+    };
+    answers.into_iter().map(tell).collect()
 }
 
 /// Writes a batch; a value that Postgres refuses is found by halving, so that
@@ -315,10 +329,12 @@ fn accept_part(
             if !matches!(outcome, Err(StoreError::TryAgain(_))) {
                 break;
             }
+            seen(Rescue::DeadlockRetried);
             outcome = store.accept(writes.clone()).await;
         }
         match outcome {
             Ok(accepted) => {
+                point(Point::AcceptCommitted);
                 for (answer, accepted) in answers.into_iter().zip(accepted) {
                     // Nobody waits any more when the client hung up: the
                     // workflow is accepted, and its key finds it again.
@@ -326,6 +342,7 @@ fn accept_part(
                 }
             }
             Err(StoreError::Data(_)) if writes.len() > 1 => {
+                seen(Rescue::BatchBisected);
                 let half = writes.len() / 2;
                 let (more_writes, more_answers) = (writes.split_off(half), answers.split_off(half));
                 accept_part(store, writes, answers).await;

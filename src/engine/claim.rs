@@ -14,6 +14,7 @@ use galley_core::input::{child_item, needed_outputs, needed_results, step_input}
 use galley_core::plan::Plan;
 use galley_core::run::{Lease, Run, StepState};
 use galley_core::ticket::Ticket;
+use galley_probe::{Point, Rescue, point, seen};
 use galley_store::StoreError;
 use serde_json::Value;
 
@@ -88,6 +89,7 @@ impl Engine {
         let Some(applied) = patiently(session, || self.apply(&commands)).await? else {
             return Ok(Vec::new());
         };
+        point(Point::ClaimCommitted);
         let mut mine = Vec::with_capacity(commands.len());
         let (mut forgotten, mut elsewhere) = (Vec::new(), Vec::new());
         for (index, verdict) in applied.verdicts.iter().enumerate() {
@@ -108,6 +110,7 @@ impl Engine {
         }
         metrics::histogram!("galley_claim_batch_size").record(mine.len() as f64);
         if !forgotten.is_empty() {
+            seen(Rescue::StaleClaim);
             metrics::counter!("galley_tickets_forgotten_total").increment(forgotten.len() as u64);
             if let Err(error) = self.queue().settle(&forgotten, &[]).await {
                 tracing::debug!(%error, "could not forget stale tickets; they expire");
@@ -131,7 +134,9 @@ impl Engine {
             };
             claimed.push(describe(agent, *ticket, *lease, plan, &known.run, input));
         }
+        point(Point::ClaimReady);
         self.keep_in_flight(&claimed).await;
+        point(Point::ClaimInFlight);
         Ok(claimed)
     }
 
@@ -145,6 +150,7 @@ impl Engine {
             by_agent.entry(agent).or_default().push(ticket);
         }
         for (agent, tickets) in by_agent {
+            seen(Rescue::PausedTicket);
             if let Err(error) = self.queue().give_back(&agent, &tickets).await {
                 tracing::debug!(%error, "could not give tickets of a paused agent back; they expire");
             }
@@ -210,6 +216,7 @@ impl Engine {
         elsewhere: &[(AgentType, Ticket)],
         applied: &Applied,
     ) -> Result<(), EngineError> {
+        seen(Rescue::ClaimedElsewhere);
         let timeout = |ticket: &Ticket| {
             let (plan, known) = applied.runs.get(&ticket.key())?;
             let step = known.run.step(ticket.step)?;

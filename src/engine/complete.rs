@@ -6,6 +6,7 @@ use galley_core::decide::{Event, Token};
 use galley_core::ids::{AgentType, SessionId, StepIndex, WorkflowKey};
 use galley_core::report::{Failure, StepError, StepOutput, Usage};
 use galley_core::ticket::Ticket;
+use galley_probe::{Bug, Point, Rescue, planted, point, seen};
 use galley_store::{AttemptKey, AttemptWrite, ResultWrite, StoreError};
 
 use crate::claim::Claimed;
@@ -144,17 +145,22 @@ impl Engine {
     /// # Errors
     /// Postgres is away: nobody knows what was recorded, repeat all of them.
     pub async fn complete(&self, reports: &[Report]) -> Result<Vec<Recorded>, EngineError> {
+        point(Point::CompleteReported);
         let commands: Vec<Command> = reports.iter().map(Report::command).collect();
         let mut applied = self.apply(&commands).await?;
+        point(Point::CompleteCommitted);
         self.replace_unstorable(reports, &mut applied).await?;
         for (command, verdict) in commands.into_iter().zip(&applied.verdicts) {
-            if let (Record::Result(result), Verdict::Done) = (command.record, verdict) {
+            if let Record::Result(result) = command.record
+                && (matches!(verdict, Verdict::Done) || planted(Bug::StaleIsMine))
+            {
                 let step = (result.attempt.key, result.attempt.step);
                 self.caches().outputs.insert(step, result.output);
             }
         }
         let done: Vec<_> = reports.iter().map(|report| (report.agent.clone(), report.ticket)).collect();
         self.push(&done, &applied).await;
+        point(Point::CompletePushed);
         self.forget_finished(&applied);
         let recorded = self.settle_refused(reports, &applied).await?;
         count(reports, &recorded);
@@ -176,6 +182,7 @@ impl Engine {
         if replaced.is_empty() {
             return Ok(());
         }
+        seen(Rescue::UnstorableOutput);
         let commands: Vec<Command> = replaced.iter().map(|(_, report)| report.command()).collect();
         let second = self.apply(&commands).await?;
         for ((index, _), verdict) in replaced.iter().zip(second.verdicts) {
@@ -203,10 +210,15 @@ impl Engine {
         let mut recorded = vec![Recorded::Yes; reports.len()];
         let mut late = Vec::new();
         for (index, name) in refused.into_iter().zip(names) {
-            if mine.contains(&name) {
+            if planted(Bug::StaleIsMine) {
+                continue;
+            }
+            if mine.contains(&name) && !planted(Bug::UnknownCommitFailed) {
+                seen(Rescue::ResultWasMine);
                 metrics::counter!("galley_unknown_commits_recovered_total").increment(1);
                 continue;
             }
+            seen(Rescue::StaleCompletion);
             recorded[index] = Recorded::Stale;
             let report = &reports[index];
             // The bill of an overtaken attempt is real.
@@ -251,7 +263,10 @@ fn count(reports: &[Report], recorded: &[Recorded]) {
                 Failure::Throttled { .. } => "throttled",
                 Failure::Permanent => "failed_permanent",
             },
-            (Outcome::GivenBack, _) => "given_back",
+            (Outcome::GivenBack, _) => {
+                seen(Rescue::GivenBack);
+                "given_back"
+            }
         };
         *steps.entry((&report.agent, outcome)).or_default() += 1;
     }

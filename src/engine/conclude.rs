@@ -3,12 +3,14 @@
 use galley_core::decide::Event;
 use galley_core::publish::{Looked, Receipt, Sent};
 use galley_core::report::{Failure, StepError, Usage};
+use galley_probe::{Bug, Rescue, planted, seen};
 use galley_store::{AttemptKey, AttemptWrite, PostOp, ResultWrite};
 use serde_json::json;
 
 use crate::claim::Claimed;
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::planted::sent_first;
 use crate::publish::{Begin, Sending};
 use crate::transition::{PostRecord, Verdict};
 
@@ -25,6 +27,9 @@ impl Engine {
         duration_ms: u32,
         sent: &Sent,
     ) -> Result<(), EngineError> {
+        if sent_first(claim.token.nonce.0) {
+            Box::pin(self.begin_publish(claim)).await?;
+        }
         let effect_key = sending.effect_key.clone();
         let token = claim.token;
         // A refusal is about this call. An earlier one of unknown outcome may
@@ -59,7 +64,11 @@ impl Engine {
                 (Event::Failed { token, failure }, PostRecord { ops, attempt, ..PostRecord::default() })
             }
             Sent::Unknown(why) => {
-                let ops = vec![told(&effect_key, "unknown", why)];
+                seen(Rescue::Unknown);
+                let mut ops = vec![told(&effect_key, "unknown", why)];
+                if planted(Bug::SlotFreedOnUnknown) {
+                    ops.push(PostOp::FreeQuota { effect_key });
+                }
                 let attempt = attempt("unknown", "unknown_outcome", why);
                 (Event::Unsure { token }, PostRecord { ops, attempt, ..PostRecord::default() })
             }
@@ -98,11 +107,15 @@ impl Engine {
     ) -> Result<Begin, EngineError> {
         match looked {
             Looked::Found(receipt) => {
+                seen(Rescue::PublishedByLook);
                 self.conclude_publish(claim, &sending, duration_ms, &Sent::Published(receipt)).await?;
                 Ok(Begin::Nothing)
             }
             // Nobody can send it any more, and it is not there.
-            Looked::Absent => self.repeat_publish(claim, Sending { doubtful: false, ..sending }).await,
+            Looked::Absent => {
+                seen(Rescue::AbsentThenSent);
+                self.repeat_publish(claim, Sending { doubtful: false, ..sending }).await
+            }
             Looked::Unknown(why) => {
                 let told = format!("could not look: {why}");
                 self.conclude_publish(claim, &sending, duration_ms, &Sent::Unknown(told)).await?;
@@ -124,6 +137,7 @@ impl Engine {
             ..PostRecord::default()
         };
         self.publish_event(claim, Event::Doubted { token: claim.token }, record).await?;
+        seen(Rescue::DoubtAsked);
         metrics::counter!("galley_posts_in_doubt_total").increment(1);
         Ok(())
     }

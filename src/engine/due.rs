@@ -1,6 +1,7 @@
 //! Steps whose waiting time is over go back to their queue.
 
 use galley_core::decide::Event;
+use galley_probe::{Point, point};
 use galley_store::{StoreError, TimerRow};
 
 use crate::engine::Engine;
@@ -19,6 +20,7 @@ pub async fn queue_due_steps(engine: &Engine) -> Result<usize, StoreError> {
     if timers.is_empty() {
         return Ok(0);
     }
+    point(Point::DueRead);
     let commands: Vec<Command> = timers
         .iter()
         .map(|timer| Command {
@@ -28,6 +30,7 @@ pub async fn queue_due_steps(engine: &Engine) -> Result<usize, StoreError> {
         })
         .collect();
     let applied = engine.apply(&commands).await?;
+    point(Point::DueQueued);
     engine.push(&[], &applied).await;
     // A timer whose run refused it (or is gone) waits for nobody.
     let orphans: Vec<TimerRow> = timers
@@ -38,6 +41,7 @@ pub async fn queue_due_steps(engine: &Engine) -> Result<usize, StoreError> {
         .collect();
     let queued = timers.len() - orphans.len();
     if !orphans.is_empty() {
+        point(Point::DueOrphaned);
         engine.store().drop_timers(orphans).await?;
     }
     metrics::counter!("galley_steps_due_total").increment(queued as u64);

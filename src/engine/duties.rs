@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use galley_probe::{Rescue, seen};
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::expire_questions;
@@ -129,6 +130,9 @@ async fn reconcile(engine: &Engine, stop: &CancellationToken) {
 async fn expire(engine: &Engine) -> Result<(), EngineError> {
     for agent in engine.fleet().reading().await?.agent_types() {
         let returned = engine.queue().expire(&agent, EXPIRE_BATCH).await?;
+        if returned > 0 {
+            seen(Rescue::TicketExpired);
+        }
         metrics::counter!("galley_tickets_expired_total").increment(returned);
     }
     Ok(())

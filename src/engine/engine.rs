@@ -6,6 +6,7 @@ use std::time::Duration;
 use galley_core::ids::{AgentType, WorkflowKey};
 use galley_core::publish::{SEND_TIMEOUT, SEND_WINDOW};
 use galley_core::ticket::Ticket;
+use galley_probe::{Point, point};
 use galley_queue::{DispatchQueue, Popped, Unbuilt};
 use galley_store::Store;
 use tokio::sync::mpsc;
@@ -173,6 +174,9 @@ impl Engine {
         let free = self.fleet().reading().await.is_ok_and(|reading| reading.is_free(agent));
         let unbuilt = if free { Unbuilt::Serve } else { Unbuilt::Refuse };
         let popped = self.queue().pop(agent, max, self.config().claim_deadline, unbuilt).await?;
+        if !popped.tickets.is_empty() {
+            point(Point::ClaimPopped);
+        }
         if popped.garbage > 0 {
             metrics::counter!("galley_queue_garbage_total").increment(popped.garbage);
             tracing::warn!(%agent, garbage = popped.garbage, "dropped undecodable members from queue {agent}");

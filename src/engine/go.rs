@@ -7,6 +7,7 @@ use galley_core::hash;
 use galley_core::ids::{AgentType, ApprovalId};
 use galley_core::run::StepState;
 use galley_core::ticket::Ticket;
+use galley_probe::{Point, point};
 use galley_store::PostOp;
 use uuid::Uuid;
 
@@ -66,6 +67,7 @@ impl Engine {
         // Refused: somebody was faster; the claim finds out.
         let held = matches!(applied.verdicts[0], Verdict::Done);
         if held {
+            point(Point::ClaimHeld);
             self.push(&[(agent.clone(), *ticket)], &applied).await;
         }
         Ok(held)

@@ -21,6 +21,7 @@ mod fleet;
 mod gauges;
 mod go;
 mod operate;
+mod planted;
 mod policy;
 mod posts;
 mod publish;

@@ -3,6 +3,7 @@
 
 use galley_core::decide::{Event, Refusal};
 use galley_core::ids::{AgentType, WorkflowKey, WorkspaceId};
+use galley_probe::{Point, Rescue, point, seen};
 use galley_store::{AgentRow, AuditWrite, ControlChange, LetterFilter, LetterRow, WorkspaceRow};
 use serde_json::Value;
 use uuid::Uuid;
@@ -43,9 +44,15 @@ impl Engine {
         let record = Record::Person { actor: actor.into(), action: "workflow.cancel", object, input: None };
         let commands = [Command { key, event: Event::Cancel, record }];
         let applied = self.apply(&commands).await?;
+        point(Point::CancelCommitted);
         self.push(&[], &applied).await;
         match &applied.verdicts[0] {
-            Verdict::Done => Ok(()),
+            Verdict::Done => {
+                if applied.runs.get(&key).is_some_and(|(_, known)| known.run.steps.iter().any(|s| s.intent)) {
+                    seen(Rescue::CancelWaitsForIntent);
+                }
+                Ok(())
+            }
             Verdict::Unstorable(why) => Err(EngineError::Internal(why.clone())),
             Verdict::Overtaken(what) => Err(EngineError::Conflict(what.to_string())),
             Verdict::Refused(_) | Verdict::Gone => {
@@ -145,6 +152,7 @@ impl Engine {
             })
             .collect();
         let applied = self.apply(&commands).await?;
+        point(Point::RepairCommitted);
         self.push(&[], &applied).await;
         Ok(letters
             .into_iter()
@@ -152,7 +160,10 @@ impl Engine {
             .map(|(letter, verdict)| Repaired {
                 letter,
                 refused: match verdict {
-                    Verdict::Done => None,
+                    Verdict::Done => {
+                        seen(if repair == Repair::Retry { Rescue::Replay } else { Rescue::Discard });
+                        None
+                    }
                     Verdict::Refused(Refusal::NotDead(state)) => {
                         Some(format!("the step is {}, not dead any more", state.word()))
                     }

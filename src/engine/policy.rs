@@ -6,6 +6,7 @@ use std::time::Instant;
 use galley_core::automation::{AutomationConfig, time_zone};
 use galley_core::ids::WorkspaceId;
 use galley_core::slot::DayZone;
+use galley_probe::{Bug, Point, planted, point};
 use galley_store::{AutomationRow, DayRule, StoreError};
 
 use crate::engine::Engine;
@@ -39,12 +40,18 @@ impl Policy {
 
     /// Whose days the limits count in, for Postgres.
     pub(crate) fn day_rule(&self) -> DayRule {
+        if planted(Bug::UtcDay) {
+            return DayRule { zone: "UTC".into(), previous: None };
+        }
         self.row.day_rule(&self.config.time_zone)
     }
 
     /// Whose days the limits count in, for choosing slots.
     pub(crate) fn days(&self) -> Result<DayZone, EngineError> {
-        let zone = |name: &str| time_zone(name).map_err(EngineError::Internal);
+        let zone = |name: &str| {
+            let name = if planted(Bug::UtcDay) { "UTC" } else { name };
+            time_zone(name).map_err(EngineError::Internal)
+        };
         let previous = match &self.row.previous {
             Some((name, since)) => Some((zone(name)?, instant(since)?)),
             None => None,
@@ -134,6 +141,7 @@ impl Engine {
             .map_err(|error| EngineError::Internal(format!("a policy does not serialize: {error}")))?;
         match self.store().put_automation(workspace, old.version, json, previous, actor.to_owned()).await {
             Ok(()) => {
+                point(Point::PolicyCommitted);
                 self.caches().policies.remove(&workspace);
                 self.policy(workspace).await
             }

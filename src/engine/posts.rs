@@ -8,6 +8,7 @@ use galley_core::ids::SessionId;
 use galley_core::ids::{AgentType, ApprovalId, PostId, WorkflowKey, WorkspaceId};
 use galley_core::publish::{PUBLISHER, PostContent, PostState};
 use galley_core::report::Usage;
+use galley_probe::{Bug, Point, Rescue, planted, point, seen};
 use galley_store::{
     ApprovalFilter, ApprovalRow, AttemptKey, PostOp, PostRow, PublicationEventRow, PublicationRow,
     ResultWrite, RevisionRow,
@@ -143,6 +144,7 @@ impl Engine {
             },
         ];
         let why = match gate {
+            _ if planted(Bug::ApprovalNotBound) => None,
             // A dead letter asks when it is retried.
             _ if post.state == PostState::Failed.word() => None,
             Gate::NeedsApproval(why) => Some(why),
@@ -151,6 +153,9 @@ impl Engine {
             Gate::Free | Gate::Forbidden(_) if approve => Some("approved along with its edit"),
             Gate::Free | Gate::Forbidden(_) => None,
         };
+        if planted(Bug::ApprovalNotBound) {
+            ops.retain(|op| !matches!(op, PostOp::Void));
+        }
         let mut question = None;
         if let Some(why) = why {
             let op = ask(&edited, &post.step_name, why, &policy);
@@ -322,6 +327,11 @@ impl Engine {
         };
         let event = Event::Settled { step: post.step, how };
         self.change(&post, vec![Command { key, event, record: Record::Post(Box::new(record)) }]).await?;
+        seen(match how {
+            Settlement::Published => Rescue::DoubtPublished,
+            Settlement::NotThere => Rescue::DoubtNotThere,
+            Settlement::GivenUp => Rescue::DoubtGivenUp,
+        });
         self.post(workspace, id).await
     }
 
@@ -352,7 +362,9 @@ impl Engine {
     }
 
     async fn change(&self, post: &PostRow, commands: Vec<Command>) -> Result<(), EngineError> {
+        point(Point::EditDecided);
         let applied = self.apply(&commands).await?;
+        point(Point::EditCommitted);
         self.push(&[], &applied).await;
         for verdict in &applied.verdicts {
             match verdict {
@@ -367,6 +379,7 @@ impl Engine {
                     )));
                 }
                 Verdict::Overtaken(_) | Verdict::Refused(_) | Verdict::Gone => {
+                    seen(Rescue::AnswerLost);
                     return Err(EngineError::Conflict(format!(
                         "post {} was changed or ended at the same moment; look at it and try again",
                         post.id

@@ -17,6 +17,7 @@ use galley_core::ids::{AgentType, ApprovalId, PostId, WorkspaceId};
 use galley_core::plan::Problem;
 use galley_core::publish::{Capability, Next, PostContent, after, content_of, target_of};
 use galley_core::report::StepError;
+use galley_probe::{ARMED, Bug, Point, Rescue, planted, point, seen};
 use galley_store::{
     AccountRow, IntentWrite, Overtaken, PostOp, PostRow, PostWrite, PublicationRow, QuotaTake,
 };
@@ -27,6 +28,7 @@ use uuid::Uuid;
 use crate::claim::Claimed;
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::planted::sends_first;
 use crate::policy::{Policy, instant};
 use crate::transition::{Command, PostRecord, Record, Verdict};
 
@@ -113,6 +115,7 @@ impl Engine {
     /// Postgres is away: nobody knows what was committed; repeat, it recognises
     /// its own intent.
     pub async fn begin_publish(&self, claim: &Claimed) -> Result<Begin, EngineError> {
+        point(Point::PublishBegun);
         let begun = Instant::now();
         let Some(platforms) = self.config().platforms.clone() else {
             let error = StepError::permanent("no_platform", "this worker has no adapters for platforms");
@@ -122,7 +125,10 @@ impl Engine {
         for _ in 0..TRIES {
             let Some(post) = self.store().post_of_step(claim.key(), claim.ticket.step).await? else {
                 match self.make_post(claim, platforms).await? {
-                    Ok(()) => continue,
+                    Ok(()) => {
+                        point(Point::PublishMade);
+                        continue;
+                    }
                     Err(refused) => return self.end_publish(claim, &refused).await,
                 }
             };
@@ -220,8 +226,11 @@ impl Engine {
             let told = format!("the account `{}` was removed; discard the post", found.account.name);
             return self.end_publish(claim, &StepError::permanent("no_account", told)).await.map(Some);
         }
-        let approval = match found.policy.config.gate(&claim.agent, &found.account.platform, found.post.held)
-        {
+        let gate = |held| found.policy.config.gate(&claim.agent, &found.account.platform, held);
+        if ARMED && found.post.held && gate(false) == Gate::Free {
+            seen(Rescue::HeldThoughLoosened);
+        }
+        let approval = match gate(found.post.held) {
             Gate::Forbidden(why) => {
                 let told = format!("{why}; change the policy and retry, or discard the post");
                 return self.end_publish(claim, &StepError::permanent("forbidden", told)).await.map(Some);
@@ -259,11 +268,14 @@ impl Engine {
                 return Ok(Begin::Nothing);
             }
         };
-        if publication.state == "intent" && publication.nonce == claim.token.nonce.0 {
+        let mine = publication.state == "intent" && publication.nonce == claim.token.nonce.0;
+        if mine && !planted(Bug::UnknownCommitFailed) {
             // My own intent, whose commit got no reply: nothing was sent yet.
+            seen(Rescue::IntentWasMine);
             return Ok(Begin::Send(Box::new(sending)));
         }
-        match after(found.capability, u64::try_from(publication.since_s).unwrap_or(0)) {
+        let since_s = u64::try_from(publication.since_s).unwrap_or(0);
+        match if planted(Bug::BlindRepeat) { Next::Repeat } else { after(found.capability, since_s) } {
             Next::Repeat => self.repeat_publish(claim, sending).await,
             Next::Look => Ok(Begin::Look(Box::new(sending))),
             Next::Ask => {
@@ -304,7 +316,8 @@ impl Engine {
     async fn approval_of(&self, claim: &Claimed, post: &PostRow) -> Result<Option<ApprovalId>, EngineError> {
         let standing = self.store().standing_approval(claim.key(), claim.ticket.step).await?;
         Ok(standing
-            .filter(|approval| approval.status == "approved" && approval.content_hash == post.content_hash)
+            .filter(|approval| approval.status == "approved")
+            .filter(|approval| approval.content_hash == post.content_hash || planted(Bug::ApprovalNotBound))
             .map(|approval| approval.id))
     }
 
@@ -396,10 +409,28 @@ impl Engine {
                 window_ms: millis(window),
             });
         }
+        let sending = |intended_at| {
+            Begin::Send(Box::new(Sending {
+                post: post.id,
+                effect_key: claim.effect_key.clone(),
+                content,
+                intended_at,
+                account: found.account.name.clone(),
+                platform: found.account.platform.clone(),
+                settings: found.settings.clone(),
+                credential,
+                not_after: begun + window,
+                doubtful: false,
+            }))
+        };
+        if sends_first(claim.token.nonce.0) {
+            return Ok(Some(sending(policy.row.now.clone())));
+        }
         let record = PostRecord { ops, ..PostRecord::default() };
         match self.publish_event(claim, Event::Intent { token: claim.token }, record).await? {
             Verdict::Done => {}
-            Verdict::Overtaken(Overtaken::DayFull | Overtaken::DayEnds) => {
+            Verdict::Overtaken(full @ (Overtaken::DayFull | Overtaken::DayEnds)) => {
+                seen(if full == Overtaken::DayFull { Rescue::DayFull } else { Rescue::DayEnds });
                 let now = policy.now()?;
                 let tomorrow = policy.days()?.next_day(now);
                 let moved = "the day's posts are used up";
@@ -409,24 +440,23 @@ impl Engine {
                     false => Ok(Some(self.postpone(claim, Some(post.id), 60_000, moved).await?)),
                 };
             }
-            Verdict::Overtaken(_) => return Ok(None),
-            _ => return Ok(Some(Begin::Nothing)),
+            Verdict::Overtaken(what) => {
+                let policy = what == Overtaken::Config;
+                seen(if policy { Rescue::IntentMetPolicy } else { Rescue::IntentMetEdit });
+                return Ok(None);
+            }
+            _ => {
+                seen(Rescue::IntentMetEdit);
+                return Ok(Some(Begin::Nothing));
+            }
+        }
+        if found.publication.is_some() {
+            seen(Rescue::NotSentRetried);
         }
         let Some(publication) = self.store().publication(claim.ticket.workspace, post.id).await? else {
             return Err(EngineError::Internal(format!("the intent of post {} is not there", post.id)));
         };
-        Ok(Some(Begin::Send(Box::new(Sending {
-            post: post.id,
-            effect_key: claim.effect_key.clone(),
-            content,
-            intended_at: publication.intended_at,
-            account: found.account.name.clone(),
-            platform: found.account.platform.clone(),
-            settings: found.settings.clone(),
-            credential,
-            not_after: begun + window,
-            doubtful: false,
-        }))))
+        Ok(Some(sending(publication.intended_at)))
     }
 
     fn sending(
@@ -482,7 +512,10 @@ impl Engine {
             )
             .await;
         match chosen {
-            Ok(slot) => Ok(slot.is_some()),
+            Ok(slot) => {
+                point(Point::PublishSlotted);
+                Ok(slot.is_some())
+            }
             // Looked at again.
             Err(galley_store::StoreError::Overtaken(_)) => Ok(true),
             Err(error) => Err(error.into()),
@@ -510,8 +543,10 @@ impl Engine {
         record: PostRecord,
     ) -> Result<Verdict, EngineError> {
         let over = !matches!(event, Event::Intent { .. } | Event::Repeated { .. });
+        let next = if over { Point::PublishMoved } else { Point::PublishIntended };
         let command = Command { key: claim.key(), event, record: Record::Post(Box::new(record)) };
         let mut applied = self.apply(&[command]).await?;
+        point(next);
         let verdict = applied.verdicts.remove(0);
         let done: Vec<(AgentType, _)> = if over && !matches!(verdict, Verdict::Overtaken(_)) {
             vec![(claim.agent.clone(), claim.ticket)]

@@ -13,6 +13,7 @@ use galley_core::plan::Plan;
 use galley_core::report::Usage;
 use galley_core::run::{Run, StepState};
 use galley_core::ticket::Ticket;
+use galley_probe::{Point, Rescue, point, seen};
 use galley_store::{AttemptKey, AttemptWrite, RunRow, SessionRow, StoreError};
 
 use crate::engine::Engine;
@@ -91,6 +92,7 @@ impl Reaper {
             reaped.steps += give_back(engine, part, &closed).await?;
         }
         if lost.is_empty() && !closed.is_empty() {
+            point(Point::ReapEmpty);
             let swept: Vec<SessionId> = closed.keys().copied().collect();
             engine.store().mark_swept(&swept).await?;
         }
@@ -119,6 +121,7 @@ impl Reaper {
         }
         let buried = engine.store().close_session(session.id, Some(seq), "lost").await?;
         if buried {
+            point(Point::ReapClosed);
             reaped.sessions += 1;
             metrics::counter!("galley_sessions_lost_total").increment(1);
             tracing::warn!(
@@ -180,7 +183,11 @@ impl Reaper {
                 })
                 .collect();
             let applied = engine.apply(&commands).await?;
+            point(Point::ReapOverdue);
             let done = tickets_done(part, &applied);
+            if !done.is_empty() {
+                seen(Rescue::Overdue);
+            }
             reaped.overdue += done.len();
             metrics::counter!("galley_steps_overdue_total").increment(done.len() as u64);
             engine.push(&done, &applied).await;
@@ -219,7 +226,11 @@ async fn give_back(
         })
         .collect();
     let applied = engine.apply(&commands).await?;
+    point(Point::ReapReturned);
     let done = tickets_done(lost, &applied);
+    if !done.is_empty() {
+        seen(Rescue::Reap);
+    }
     metrics::counter!("galley_steps_reaped_total").increment(done.len() as u64);
     engine.push(&done, &applied).await;
     Ok(done.len())

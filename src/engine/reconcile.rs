@@ -9,6 +9,7 @@ use galley_core::decide::Event;
 use galley_core::ids::{AgentType, StepIndex, WorkflowKey};
 use galley_core::run::{Run, StepState, WorkflowState};
 use galley_core::ticket::Ticket;
+use galley_probe::{Bug, Point, Rescue, planted, point, seen};
 use galley_store::RunRow;
 use std::time::Duration;
 
@@ -50,11 +51,21 @@ impl Reconciler {
     /// # Errors
     /// Postgres or Redis is away; the walk goes on from the same place.
     pub async fn run_once(&mut self, engine: &Engine) -> Result<Reconciled, EngineError> {
+        if planted(Bug::NoReconciler) {
+            return Ok(Reconciled { round_over: true, ..Reconciled::default() });
+        }
         let limit = engine.config().page;
         let rows = engine.store().page_runs(self.after, limit as i64).await?;
         let round_over = rows.len() < limit;
         let page = read_page(engine, &rows).await?;
+        if !page.queued.is_empty() {
+            point(Point::ReconcileRead);
+        }
         let pushed = engine.queue().push(&page.queued).await?;
+        if pushed > 0 {
+            seen(Rescue::ReconcilePush);
+            point(Point::ReconcilePushed);
+        }
         metrics::counter!("galley_reconciled_tickets_total").increment(pushed);
         let started = start_unstarted(engine, &page.unstarted).await?;
         self.after = if round_over { None } else { rows.last().map(|row| row.key) };
@@ -72,6 +83,8 @@ async fn start_unstarted(engine: &Engine, keys: &[WorkflowKey]) -> Result<usize,
         .map(|key| Command { key: *key, event: Event::Accepted, record: Record::Nothing })
         .collect();
     let applied = engine.apply(&commands).await?;
+    seen(Rescue::ReconcileStart);
+    point(Point::ReconcileStarted);
     engine.push(&[], &applied).await;
     Ok(keys.len())
 }
@@ -92,6 +105,7 @@ async fn read_page(engine: &Engine, rows: &[RunRow]) -> Result<Page, EngineError
             let index = index as StepIndex;
             let agent = || plan.steps[usize::from(step.plan)].agent.clone();
             match step.state {
+                StepState::Queued if planted(Bug::MarkBeforePush) => {}
                 StepState::Queued => page.queued.push((agent(), ticket_of(row.key, &run, index, &plan))),
                 StepState::Running => {
                     page.running.push((agent(), running_ticket(row.key, &run, index, &plan)));
@@ -124,9 +138,11 @@ pub async fn rebuild(engine: &Engine) -> Result<u64, EngineError> {
     }
     let begun = std::time::Instant::now();
     let build = engine.queue().begin_build(&lost).await?;
+    point(Point::RebuildBegun);
     let mut controls = reading.controls();
     controls.agents.retain(|(agent, _)| lost.contains(agent));
     engine.queue().mirror(&controls).await?;
+    point(Point::RebuildMirrored);
     let mut after = None;
     let mut pushed = 0;
     loop {
@@ -144,8 +160,12 @@ pub async fn rebuild(engine: &Engine) -> Result<u64, EngineError> {
             break;
         }
     }
+    point(Point::RebuildPushed);
     let void = engine.queue().mark_built(&build).await?;
     metrics::counter!("galley_rebuilds_total").increment(1);
+    if pushed > 0 {
+        seen(Rescue::Rebuild);
+    }
     metrics::counter!("galley_rebuilt_tickets_total").increment(pushed);
     tracing::info!(
         agents = lost.len(),

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use galley_core::ids::SessionId;
+use galley_probe::{Point, Rescue, point, seen};
 use galley_store::{SessionOpen, Store};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -73,6 +74,7 @@ impl Engine {
     pub async fn open_session(&self, open: SessionOpen) -> Result<Session, EngineError> {
         let born = Instant::now();
         let id = self.store().open_session(open).await?;
+        point(Point::SessionOpened);
         let config = self.config();
         let inner = Arc::new(SessionState {
             id,
@@ -127,6 +129,7 @@ async fn renew(store: Store, session: Arc<SessionState>, every: Duration, stop: 
         if !session.is_live() && !session.lost.is_cancelled() {
             tracing::warn!(session.id = %session.id, "session {} could not be renewed in time; stopping its work", session.id);
             metrics::counter!("galley_sessions_fenced_total").increment(1);
+            seen(Rescue::SessionFenced);
             session.lost.cancel();
         }
     }

@@ -12,6 +12,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use galley_core::decide::{Death, Effect, Event, Facts, LetterEnd, Refusal, decide};
 use galley_core::ids::{AgentType, StepIndex, WorkflowKey};
@@ -19,6 +20,7 @@ use galley_core::plan::Plan;
 use galley_core::publish::PostState;
 use galley_core::run::{Run, StepState, WorkflowState};
 use galley_core::ticket::Ticket;
+use galley_probe::{Bug, Rescue, planted, seen};
 use galley_store::{
     AttemptWrite, AuditWrite, InputWrite, LetterClose, LetterOpen, Overtaken, PostOp, ResultWrite, RunWrite,
     SaveBatch, StoreError, TimerWrite,
@@ -27,6 +29,7 @@ use serde_json::Value;
 
 use crate::cache::KnownRun;
 use crate::engine::Engine;
+use crate::planted::{reset_epoch, unfenced};
 
 /// The low bits of a version are random, so that a version this process
 /// remembers cannot come back with another meaning after Postgres was restored
@@ -187,7 +190,7 @@ impl Engine {
                 // Several writers on one hot row: spread them.
                 if rounds > 3 {
                     let pause = rand::random_range(0..(1_u64 << rounds.min(8)));
-                    tokio::time::sleep(std::time::Duration::from_micros(100 * pause)).await;
+                    tokio::time::sleep(Duration::from_micros(100 * pause)).await;
                 }
             }
             let decisions = self.decide_all(commands, by_key, &open, rounds == 1).await?;
@@ -204,7 +207,9 @@ impl Engine {
         open: &[WorkflowKey],
         trust_memory: bool,
     ) -> Result<Vec<(WorkflowKey, Decision)>, StoreError> {
-        let rest_ms = u64::try_from(self.config().publishing.rest.as_millis()).unwrap_or(u64::MAX);
+        let rest =
+            if planted(Bug::ResolverTooEarly) { Duration::ZERO } else { self.config().publishing.rest };
+        let rest_ms = u64::try_from(rest.as_millis()).unwrap_or(u64::MAX);
         let drafts = self.drafts(open, trust_memory).await?;
         let facts = self.facts(commands, by_key, &drafts).await?;
         let mut decisions = Vec::with_capacity(drafts.len());
@@ -354,6 +359,7 @@ impl Engine {
                         if won.contains(&key) {
                             self.note(key, decision, known, applied);
                         } else {
+                            seen(Rescue::CompareAndSetLost);
                             self.caches().runs.remove(&key);
                             again.push(key);
                         }
@@ -361,6 +367,7 @@ impl Engine {
                 }
                 Err(StoreError::TryAgain(cause)) => {
                     tracing::debug!(%cause, "a batch met a deadlock; repeating it");
+                    seen(Rescue::DeadlockRetried);
                     part.iter().for_each(|(key, _)| {
                         self.caches().runs.remove(key);
                     });
@@ -397,6 +404,7 @@ impl Engine {
                 }
                 Err(StoreError::Data(_) | StoreError::Constraint { .. } | StoreError::Overtaken(_)) => {
                     metrics::counter!("galley_batches_bisected_total").increment(1);
+                    seen(Rescue::BatchBisected);
                     let half = part.split_off(part.len() / 2);
                     parts.push(part);
                     parts.push(half);
@@ -435,6 +443,7 @@ impl Engine {
                 // its neighbours in the workflow must not hear of it.
                 Effect::Interrupt { .. } => {
                     if known.run.cancelled {
+                        seen(Rescue::CancelWhileRunning);
                         applied.interrupted.push(key);
                     }
                 }
@@ -442,7 +451,14 @@ impl Engine {
                     finished = true;
                     applied.finished.push((key, state));
                 }
-                Effect::Died { .. } => applied.died += 1,
+                Effect::Died { why, .. } => {
+                    match why {
+                        Death::Attempts => seen(Rescue::DeadByAttempts),
+                        Death::Crashes => seen(Rescue::DeadByCrashes),
+                        Death::Permanent | Death::Condition(_) => {}
+                    }
+                    applied.died += 1;
+                }
                 Effect::Wait { .. } | Effect::StopWaiting { .. } | Effect::LetterClosed { .. } => {}
             }
         }
@@ -496,8 +512,10 @@ fn decide_one(
     let mut verdicts = Vec::with_capacity(events.len());
     for &index in events {
         let event = &commands[index].event;
-        match decide(&draft.plan, &mut draft.run, event.clone(), &facts) {
-            Ok(follows) => {
+        let judged = unfenced(&mut draft.run, event.clone());
+        match decide(&draft.plan, &mut draft.run, judged, &facts) {
+            Ok(mut follows) => {
+                reset_epoch(&mut draft.run, event, &mut follows);
                 effects.push((index, follows));
                 verdicts.push((index, Verdict::Done));
             }
@@ -505,8 +523,9 @@ fn decide_one(
                 tracing::trace!(%refusal, "a remembered run refused; looking at the stored one");
                 return Err(Doubt);
             }
-            Err(refusal) if is_mine(&draft.run, event) => {
+            Err(refusal) if is_mine(&draft.run, event) && !planted(Bug::UnknownCommitFailed) => {
                 // An earlier try of this very claim was committed unknown to us.
+                seen(Rescue::ClaimWasMine);
                 tracing::debug!(%refusal, "a claim was already mine");
                 verdicts.push((index, Verdict::Done));
             }

@@ -66,8 +66,8 @@ crate::names::names! {
         ApprovalNotBound = "approval_not_bound",
         /// Time does not end a question: a late yes counts.
         ExpiredApprovalCounts = "expired_approval_counts",
-        /// An event stream resumes behind a count of events, not behind a
-        /// sequence number: a client misses what committed late.
+        /// An event stream goes on behind the next number, as if numbers were
+        /// rows: what changed right behind the last one told is never told.
         EventsById = "events_by_id",
     }
 }

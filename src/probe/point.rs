@@ -30,8 +30,6 @@ crate::names::names! {
         CompleteReported = "complete.reported",
         /// Rows of any decided batch are written, the transaction is open.
         SaveWritten = "save.written",
-        /// A decided batch is committed; nobody was told.
-        SaveCommitted = "save.committed",
         /// Results are committed; no ticket was freed or pushed.
         CompleteCommitted = "complete.committed",
         /// The next tickets are pushed; refused reports are not settled.

@@ -32,8 +32,6 @@ crate::names::names! {
         ClaimWasMine = "claim_was_mine",
         /// A result of an unknown commit was found to be mine.
         ResultWasMine = "result_was_mine",
-        /// A workflow of an unknown commit was found to be mine.
-        AcceptWasMine = "accept_was_mine",
         /// An intent of an unknown commit was found to be mine.
         IntentWasMine = "intent_was_mine",
         /// A repeated submit found the first.
@@ -64,8 +62,8 @@ crate::names::names! {
         PublishedByRepeat = "published_by_repeat",
         /// A look found it.
         PublishedByLook = "published_by_look",
-        /// A look did not find it; it was sent again, and is out.
-        AbsentThenPublished = "absent_then_published",
+        /// A look did not find it; it is sent again.
+        AbsentThenSent = "absent_then_sent",
         /// Only a person can find out.
         DoubtAsked = "doubt_asked",
         /// A person found it.
@@ -82,11 +80,11 @@ crate::names::names! {
         DayFull = "day_full",
         /// The day was about to end.
         DayEnds = "day_ends",
-        /// An intent met a change of its post.
+        /// An intent met a change of its post, or was overtaken.
         IntentMetEdit = "intent_met_edit",
         /// An intent met a change of the policy.
         IntentMetPolicy = "intent_met_policy",
-        /// An edit voided an approval.
+        /// An edit or a rejection voided a question or its answer.
         ApprovalVoided = "approval_voided",
         /// Nobody answered a question in time.
         ApprovalExpired = "approval_expired",

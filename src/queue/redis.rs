@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use galley_core::ids::{AgentType, WorkflowKey};
 use galley_core::ticket::Ticket;
+use galley_probe::{Rescue, seen};
 use tokio::time::timeout;
 
 pub use self::admin::{flush_all, server_info, used_memory};
@@ -249,8 +250,12 @@ impl RedisQueue {
 /// What makes the next attempt of a call succeed, if anything.
 fn cure(error: &RedisError, call: &Call) -> Option<Vec<Cmd>> {
     match error.code()? {
-        "NOSCRIPT" => Some(vec![call.script.load()]),
+        "NOSCRIPT" => {
+            seen(Rescue::ScriptReloaded);
+            Some(vec![call.script.load()])
+        }
         "WRONGTYPE" => {
+            seen(Rescue::QueueHealed);
             tracing::warn!(base = call.base, %error, "a queue key has a wrong type; deleting it");
             Some(vec![Script::Heal.load(), Script::Heal.call(&call.base)])
         }
@@ -344,6 +349,7 @@ impl DispatchQueue for RedisQueue {
             }
         }
         if popped.garbage > 0 {
+            seen(Rescue::QueueGarbage);
             tracing::warn!(%agent, garbage = popped.garbage, "dropped undecodable queue members");
         }
         Ok(popped)

@@ -15,6 +15,7 @@ mod floor;
 mod history;
 mod letters;
 mod migrations;
+mod planted;
 mod pool;
 mod posts;
 mod publishing;

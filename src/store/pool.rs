@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use galley_probe::{Rescue, seen};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Executor, PgConnection, Row};
 
@@ -66,6 +67,7 @@ impl Store {
                         .await?;
                     let clean: bool = row.try_get(0)?;
                     if !clean {
+                        seen(Rescue::TransactionLeftOpen);
                         tracing::error!("a connection came back inside an open transaction; closed it");
                     }
                     Ok(clean)

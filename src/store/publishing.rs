@@ -5,10 +5,12 @@
 //! taken in the order run, post, publication, quota.
 
 use galley_core::ids::{AccountId, ApprovalId, PostId, StepIndex, WorkflowKey};
+use galley_probe::{Bug, Rescue, seen};
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use crate::error::{Overtaken, StoreError};
+use crate::planted::{self, guarded};
 use crate::pool::execute;
 
 /// The zones that say which day an instant is in.
@@ -231,18 +233,26 @@ async fn write_one(
             if now == *version { Ok(()) } else { Err(StoreError::Overtaken(Overtaken::Config)) }
         }
         PostOp::GuardApproval { approval, content_hash } => {
-            let guard = sqlx::query(
+            let guard = guarded(
                 "SELECT 1 FROM approvals
                   WHERE workspace_id = $1 AND id = $2 AND content_hash = $3 AND status = 'approved' FOR SHARE",
+                Bug::ApprovalNotBound,
+                "content_hash = $3",
+                "$3::text IS NOT NULL",
             );
             let guard = guard.bind(workspace).bind(approval.0).bind(content_hash);
             found(connection, guard, Overtaken::Approval).await
         }
         PostOp::Ask { .. } => ask(connection, key, step, op).await,
         PostOp::Answer { approval, content_hash, status, actor, note } => {
-            let answer = sqlx::query(
+            // A yes in the moment between its time and its sweep is too late.
+            let answer = guarded(
                 "UPDATE approvals SET status = $4, decided_by = $5, decided_at = galley_now(), note = $6
-                  WHERE workspace_id = $1 AND id = $2 AND content_hash = $3 AND status = 'pending'",
+                  WHERE workspace_id = $1 AND id = $2 AND content_hash = $3 AND status = 'pending'
+                    AND ($4 <> 'approved' OR expires_at > galley_now())",
+                Bug::ExpiredApprovalCounts,
+                "OR expires_at > galley_now()",
+                "OR true",
             )
             .bind(workspace)
             .bind(approval.0)
@@ -258,7 +268,11 @@ async fn write_one(
                   WHERE workspace_id = $1 AND workflow_id = $2 AND step = $3
                     AND status IN ('pending', 'approved')",
             );
-            execute(connection, void.bind(workspace).bind(key.workflow.0).bind(step as i16)).await?;
+            let voided =
+                execute(connection, void.bind(workspace).bind(key.workflow.0).bind(step as i16)).await?;
+            if voided > 0 {
+                seen(Rescue::ApprovalVoided);
+            }
             Ok(())
         }
         PostOp::Revise { post, revision, content, content_hash, author } => {
@@ -505,6 +519,7 @@ async fn take_quota(
              ON CONFLICT DO NOTHING",
         );
         execute(connection, row.bind(workspace).bind(scope).bind(&day)).await?;
+        let limit = planted::limit(connection, workspace, scope, &day, limit).await?;
         let take = sqlx::query(
             "UPDATE day_quota SET used = used + 1
               WHERE workspace_id = $1 AND account_id = $2 AND day = $3::date AND used < $4",

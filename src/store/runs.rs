@@ -9,11 +9,13 @@ use std::sync::Arc;
 
 use galley_core::ids::{SessionId, StepIndex, WorkflowId, WorkflowKey, WorkspaceId};
 use galley_core::report::Usage;
+use galley_probe::{Bug, Point, planted, point};
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::letters::{self, LetterClose, LetterOpen};
+use crate::planted::guarded;
 use crate::pool::{Store, execute};
 use crate::publishing::{self, PostOp};
 
@@ -277,8 +279,14 @@ impl Store {
             let mut won = update_runs(connection, live).await?;
             let finished = batch.runs.iter().filter(|run| run.finished.is_some());
             won.extend(finish_runs(connection, finished).await?);
+            let late = if planted(Bug::AuditOutside) { std::mem::take(&mut batch.audit) } else { Vec::new() };
             save_side_rows(connection, &batch, &won).await?;
+            point(Point::SaveWritten);
             transaction.commit().await?;
+            for line in late {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                write_audit(&mut *pool.acquire().await?, &line).await?;
+            }
             Ok(won)
         })
         .await
@@ -299,13 +307,16 @@ async fn update_runs(
     let running: Vec<i16> = runs.map(|run| run.running as i16).collect();
     // The version in the WHERE clause is the whole concurrency control: of two
     // writers that decided on the same run, one updates and one finds nothing.
-    let rows = sqlx::query(
+    let rows = guarded(
         "UPDATE runs r
             SET version = d.next, run = d.run, running = d.running, changed_at = galley_now()
            FROM unnest($1::uuid[], $2::uuid[], $3::int8[], $4::int8[], $5::bytea[], $6::int2[])
                 AS d(workspace_id, id, expected, next, run, running)
           WHERE r.workspace_id = d.workspace_id AND r.id = d.id AND r.version = d.expected
       RETURNING r.workspace_id, r.id",
+        Bug::DropVersion,
+        "AND r.version = d.expected",
+        "",
     )
     .bind(workspaces)
     .bind(workflows)
@@ -332,7 +343,7 @@ async fn finish_runs(
     let bytes: Vec<&[u8]> = runs.map(|run| run.run.as_slice()).collect();
     // The live row goes and the history row comes in one statement: there is
     // no moment at which a workflow is in neither or in both.
-    let rows = sqlx::query(
+    let rows = guarded(
         "WITH d AS (
              SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int8[], $4::int8[], $5::text[], $6::bytea[])
                         AS d(workspace_id, id, expected, next, state, run)
@@ -344,6 +355,9 @@ async fn finish_runs(
          INSERT INTO finished_runs (workspace_id, id, definition_id, version, state, run)
          SELECT workspace_id, id, definition_id, next, state, run FROM gone
       RETURNING workspace_id, id",
+        Bug::DropVersion,
+        "AND r.version = d.expected",
+        "",
     )
     .bind(workspaces)
     .bind(workflows)

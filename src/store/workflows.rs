@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use galley_core::ids::{WorkflowId, WorkflowKey, WorkspaceId};
 use galley_core::ticket::Priority;
+use galley_probe::{Point, Rescue, point, seen};
 use sqlx::Row;
 
 use crate::error::StoreError;
@@ -127,6 +128,7 @@ impl Store {
             .bind(fresh.iter().map(|w| w.version).collect::<Vec<_>>())
             .bind(fresh.iter().map(|w| w.run.as_slice()).collect::<Vec<_>>());
             execute(&mut transaction, insert).await?;
+            point(Point::AcceptWritten);
             transaction.commit().await?;
 
             if new.len() == batch.len() {
@@ -145,6 +147,7 @@ impl Store {
                     // An earlier try of this very batch committed unknown to us.
                     Accepted::New
                 } else if hash == workflow.request_hash.as_slice() {
+                    seen(Rescue::AcceptFoundFirst);
                     Accepted::Known(*id)
                 } else {
                     Accepted::Mismatch(*id)

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use galley_core::plan::Problem;
 use galley_core::publish::{Capability, Looked, PostContent, Sent};
 use galley_engine::{Backoff, Begin, Claimed, Engine, EngineError, Platforms, Sending};
+use galley_probe::{Bug, Point, Rescue, planted, point, seen};
 use galley_publishers::{Account, Outgoing, Publishers};
 use secrecy::SecretString;
 use serde_json::Value;
@@ -87,18 +88,20 @@ impl Postman {
         let Some(publisher) = self.adapters.0.get(&sending.platform) else {
             return (not_sent("this worker has no adapter for the platform"), 0);
         };
-        if attempt.cancelled.is_cancelled() {
+        if attempt.cancelled.is_cancelled() && !planted(Bug::LateSend) {
             return (not_sent("this worker's session was lost before it sent"), 0);
         }
         let timeout = self.engine.config().publishing.timeout;
         // A worker that was stopped after its intent comes too late: by now
         // somebody may be looking for the post.
-        let Some(left) = sending.not_after.checked_duration_since(begun).filter(|left| *left > timeout / 4)
-        else {
+        let left = sending.not_after.checked_duration_since(begun).filter(|left| *left > timeout / 4);
+        let Some(left) = left.or(planted(Bug::LateSend).then_some(timeout)) else {
+            seen(Rescue::SendTooLate);
             return (not_sent("it came too late after its intent"), 0);
         };
         let account = account_of(sending);
         let out = outgoing(&attempt.claim, sending);
+        point(Point::PublishSending);
         // The deadline is looked at first: a process that was stopped and goes
         // on must not go on sending.
         let sent = tokio::select! {
@@ -108,6 +111,11 @@ impl Postman {
             }
             sent = publisher.publish(&account, &out) => sent,
         };
+        let sent = match sent {
+            Sent::Unknown(why) if planted(Bug::TimeoutIsNotSent) => not_sent(&why),
+            sent => sent,
+        };
+        point(Point::PublishSent);
         (sent, millis(begun.elapsed()))
     }
 
@@ -122,6 +130,7 @@ impl Postman {
             Ok(looked) => looked,
             Err(_) => Looked::Unknown(format!("the platform did not answer within {timeout:?}")),
         };
+        point(Point::PublishLooked);
         (looked, millis(begun.elapsed()))
     }
 
@@ -131,6 +140,9 @@ impl Postman {
         loop {
             match self.write_once(&attempt.claim, entry).await {
                 Ok(next) => return Some(next),
+                Err(error) if error.is_transient() && planted(Bug::UnknownCommitFailed) => {
+                    return entry.sent_again();
+                }
                 Err(error) if error.is_transient() && !attempt.cancelled.is_cancelled() => {
                     tracing::debug!(%error, "publishing waits for Postgres");
                     backoff.wait().await;
@@ -149,6 +161,9 @@ impl Postman {
             Entry::Begin => self.engine.begin_publish(claim).await,
             Entry::Sent(sending, sent, took) => {
                 self.engine.conclude_publish(claim, sending, *took, sent).await?;
+                if sending.doubtful && matches!(sent, Sent::Published(_)) {
+                    seen(Rescue::PublishedByRepeat);
+                }
                 Ok(Begin::Nothing)
             }
             Entry::Looked(sending, looked, took) => {
@@ -166,6 +181,17 @@ enum Entry {
     Sent(Box<Sending>, Sent, u32),
     /// What a look found, after how many milliseconds.
     Looked(Box<Sending>, Looked, u32),
+}
+
+impl Entry {
+    /// The planted bug: what was sent and could not be recorded counts as not
+    /// sent.
+    fn sent_again(&self) -> Option<Begin> {
+        match self {
+            Self::Sent(sending, ..) => Some(Begin::Send(sending.clone())),
+            Self::Begin | Self::Looked(..) => None,
+        }
+    }
 }
 
 fn account_of(sending: &Sending) -> Account {

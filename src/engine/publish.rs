@@ -477,7 +477,9 @@ impl Engine {
             platform: found.account.platform.clone(),
             settings: found.settings.clone(),
             credential: self.credential(claim, &found.account)?,
-            not_after: begun + self.config().publishing.window,
+            // From the moment of the intent, not from now: whoever resolves it
+            // waits no longer than that.
+            not_after: begun + Duration::from_millis(u64::try_from(publication.left_ms).unwrap_or(0)),
             doubtful: publication.sends > 1 || publication.state != "intent",
         })
     }

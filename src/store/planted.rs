@@ -12,6 +12,9 @@ use uuid::Uuid;
 
 use crate::error::StoreError;
 
+/// Places taken of a workspace, an account and a day, as one process knows them.
+type Days = HashMap<(Uuid, Uuid, String), i32>;
+
 /// A statement; with the bug planted, its guard says something else.
 pub(crate) fn guarded<'q>(
     sql: &'static str,
@@ -42,7 +45,7 @@ pub(crate) async fn limit(
         );
         row.bind(workspace).bind(day).bind(scope).fetch_one(connection).await?.try_get(0)?
     } else if planted(Bug::LimitInMemory) {
-        static USED: Mutex<Option<HashMap<(Uuid, Uuid, String), i32>>> = Mutex::new(None);
+        static USED: Mutex<Option<Days>> = Mutex::new(None);
         let mut days = USED.lock().unwrap_or_else(PoisonError::into_inner);
         let used = days.get_or_insert_default().entry((workspace, scope, day.to_owned())).or_default();
         *used += 1;

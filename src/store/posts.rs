@@ -105,6 +105,8 @@ pub struct PublicationRow {
     pub intended_at: String,
     /// Seconds since the first call of which nobody knew the outcome.
     pub since_s: i64,
+    /// Milliseconds in which it may still be sent; below zero when that is over.
+    pub left_ms: i64,
     /// The day whose limits it counts in, if it holds a place.
     pub quota_day: Option<String>,
     /// Whether it holds a place.
@@ -326,6 +328,7 @@ impl Store {
             "SELECT effect_key, state, revision, content_hash, payload::text, approval_id, sends,
                     to_json(intended_at)#>>'{}',
                     coalesce(extract(epoch FROM galley_now() - first_sent_at), 0)::int8,
+                    (extract(epoch FROM not_after - galley_now()) * 1000)::int8,
                     quota_day::text, quota_held, remote_id, link, told, settled_by, to_json(settled_at)#>>'{}', nonce
                FROM publications WHERE workspace_id = $1 AND post_id = $2",
         )
@@ -345,14 +348,15 @@ impl Store {
             sends: row.try_get(6)?,
             intended_at: row.try_get(7)?,
             since_s: row.try_get(8)?,
-            quota_day: row.try_get(9)?,
-            quota_held: row.try_get(10)?,
-            remote_id: row.try_get(11)?,
-            link: row.try_get(12)?,
-            told: row.try_get(13)?,
-            settled_by: row.try_get(14)?,
-            settled_at: row.try_get(15)?,
-            nonce: row.try_get::<i64, _>(16)? as u64,
+            left_ms: row.try_get(9)?,
+            quota_day: row.try_get(10)?,
+            quota_held: row.try_get(11)?,
+            remote_id: row.try_get(12)?,
+            link: row.try_get(13)?,
+            told: row.try_get(14)?,
+            settled_by: row.try_get(15)?,
+            settled_at: row.try_get(16)?,
+            nonce: row.try_get::<i64, _>(17)? as u64,
         }))
     }
 

@@ -1,6 +1,8 @@
 //! An edit, a rejection, a cancel or a change of the policy meets an intent:
 //! one of them wins, and the platform shows which.
 
+use std::time::{Duration, Instant};
+
 use galley_core::automation::Mode;
 use galley_core::publish::PostContent;
 use galley_engine::Begin;
@@ -167,5 +169,35 @@ async fn the_first_policy_waits_for_an_intent() {
     bed.start_duties();
     bed.start_worker(&writer(), 8).await;
     in_state(&bed, key, "published").await;
+    bed.end().await;
+}
+
+/// A worker that was stopped between its intent and the reply: it may not send
+/// for a whole window from the moment it looks again.
+#[tokio::test]
+async fn an_intent_of_mine_is_as_old_as_it_is() {
+    let network = Network::new();
+    let mut bed = Bed::with(Setup { network: Some(network), ..Setup::default() }).await;
+    account(&bed, "main", serde_json::json!({})).await;
+    bed.register(&writer()).await;
+    let spec = galley_core::publish::spec().unwrap();
+    bed.engine.store().register_agents(&[spec]).await.unwrap();
+    autonomous(&bed).await;
+    bed.start_worker_without_network(&writer(), 4).await;
+    let key = submit(&bed, "main", "once").await;
+    let session = bed.session().await;
+    let claim = bed.claim_one(&session, "publisher").await;
+    let Ok(Begin::Send(first)) = bed.engine.begin_publish(&claim).await else { panic!("no intent") };
+    let Ok(Begin::Send(again)) = bed.engine.begin_publish(&claim).await else { panic!("not mine") };
+    assert!(again.not_after <= first.not_after + Duration::from_millis(100), "the window has begun already");
+    bed.execute("UPDATE publications SET not_after = galley_now() - interval '1 s'").await;
+    let asked = Instant::now();
+    let Ok(Begin::Send(late)) = bed.engine.begin_publish(&claim).await else { panic!("not mine") };
+    assert!(late.not_after <= asked + Duration::from_millis(1), "its window is over");
+    let sent = galley_core::publish::Sent::NotSent { why: "too late".into(), retry_after_ms: None };
+    bed.engine.conclude_publish(&claim, &late, 0, &sent).await.unwrap();
+    in_state(&bed, key, "scheduled").await;
+    bed.engine.cancel(key, "ada").await.unwrap();
+    bed.finish_all().await;
     bed.end().await;
 }

@@ -4,11 +4,12 @@ use galley_core::publish::PostContent;
 use galley_core::run::WorkflowState;
 use galley_engine::store::PostFilter;
 use galley_engine::{EngineError, Resolution};
+use serde_json::json;
 
 use crate::harness::posts::{
-    KINDS, autonomous, bed, in_state, policy, post_of, posts, question, submit, writer,
+    KINDS, account, autonomous, bed, in_state, policy, post_of, posts, question, submit, writer,
 };
-use crate::harness::{Fault, Network, until};
+use crate::harness::{Bed, Fault, Network, Setup, until};
 
 #[tokio::test]
 async fn a_post_waits_for_an_approval_and_goes_out_once() {
@@ -254,5 +255,25 @@ async fn loosening_the_policy_releases_nothing_that_waits() {
     bed.engine.approve(bed.workspace, again.id, None, None, "ada").await.unwrap();
     bed.finish(waiting, WorkflowState::Succeeded).await;
     assert_eq!(network.texts(), ["free", "edited"]);
+    bed.end().await;
+}
+
+/// Its time is over, and no scheduler has looked yet.
+#[tokio::test]
+async fn a_yes_after_its_time_is_none() {
+    let network = Network::new();
+    let mut bed = Bed::with(Setup { network: Some(network.clone()), ..Setup::default() }).await;
+    account(&bed, "main", json!({})).await;
+    bed.start_worker(&writer(), 4).await;
+    let key = submit(&bed, "main", "late").await;
+    let asked = question(&bed, key).await;
+    bed.execute("UPDATE approvals SET expires_at = galley_now() - interval '1 ms'").await;
+    let late = bed.engine.approve(bed.workspace, asked.id, None, None, "ada").await;
+    assert!(matches!(late, Err(EngineError::Conflict(_))), "{late:?}");
+    assert_eq!(post_of(&bed, key).await.unwrap().state, "waiting_approval");
+    bed.start_duties();
+    bed.finish(key, WorkflowState::Succeeded).await;
+    assert_eq!(post_of(&bed, key).await.unwrap().state, "expired");
+    assert_eq!(network.texts(), Vec::<String>::new());
     bed.end().await;
 }

@@ -24,8 +24,8 @@ mod dump;
 
 pub use dump::{
     AccountRow, AgentRow, ApprovalRow, AttemptRow, AuditRow, AutomationRow, Bytes, DefinitionRow, Dump,
-    EventRow, FinishedRow, LetterRow, PostRow, PublicationRow, QuotaRow, ResultRow, RevisionRow, RunRow,
-    ScheduleRow, SessionRow, TimerRow, WorkflowRow,
+    EventRow, FinishedRow, JournalRow, LetterRow, PostRow, PublicationRow, QuotaRow, ResultRow, RevisionRow,
+    RunRow, ScheduleRow, SessionRow, TimerRow, WorkflowRow,
 };
 
 /// Everything about one fault run.

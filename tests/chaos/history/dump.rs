@@ -9,6 +9,22 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// Nothing of Galley knows this table: it is a witness.
+const JOURNAL: &str = "
+    CREATE TABLE run_journal (
+        n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, workspace_id uuid NOT NULL, id uuid NOT NULL,
+        version bigint NOT NULL, run bytea NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp());
+    CREATE FUNCTION run_journal() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO run_journal (workspace_id, id, version, run)
+        VALUES (NEW.workspace_id, NEW.id, NEW.version, NEW.run);
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER run_journal AFTER INSERT OR UPDATE ON runs
+        FOR EACH ROW EXECUTE FUNCTION run_journal();
+    CREATE TRIGGER run_journal AFTER INSERT OR UPDATE ON finished_runs
+        FOR EACH ROW EXECUTE FUNCTION run_journal();";
+
 macro_rules! tables {
     ($($(#[$doc:meta])* $table:ident: $row:ident $fields:tt)*) => {
         /// The tables of a dump, taken in one `REPEATABLE READ` transaction.
@@ -20,6 +36,11 @@ macro_rules! tables {
         }
 
         impl Dump {
+            /// Lets the database itself keep every version of every run, in the
+            /// transaction that writes it. To be run once, after the migrations
+            /// and before anything is submitted.
+            pub const JOURNAL: &'static str = JOURNAL;
+
             /// The tables to read. For each, every row as
             /// `SELECT row_to_json(t)::text FROM <table> t` with
             /// `SET TimeZone = 'UTC'` makes one [`Line::Row`](super::Line::Row).
@@ -82,6 +103,11 @@ tables! {
     finished_runs: FinishedRow {
         workspace_id: WorkspaceId, id: WorkflowId, definition_id: i64, version: i64, state: String,
         finished_at: Timestamp, run: Bytes,
+    }
+    /// Every committed version of every run, where the recorder had it kept
+    /// ([`Dump::JOURNAL`]); empty otherwise.
+    run_journal: JournalRow {
+        n: i64, workspace_id: WorkspaceId, id: WorkflowId, version: i64, run: Bytes, at: Timestamp,
     }
     /// Results of succeeded steps.
     results: ResultRow {

@@ -6,5 +6,16 @@
 //! function over that history alone, so that a failing run can be decided
 //! again, offline. Neither may know how Galley keeps its promise.
 
+pub mod agents;
 pub mod check;
+pub mod cli;
+pub mod fleet;
 pub mod history;
+pub mod nemesis;
+pub mod proxy;
+pub mod report;
+pub mod rest;
+pub mod run;
+pub mod servers;
+pub mod workload;
+pub mod world;

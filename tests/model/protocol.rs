@@ -7,7 +7,6 @@
 use stateright::{Model, Property};
 
 use crate::action::Action;
-use crate::check::Searched;
 use crate::property;
 use crate::shortcut::Shortcut;
 use crate::state::{
@@ -182,11 +181,5 @@ impl Model for Protocol {
         let mut all = property::promises();
         all.extend(self.witnesses.iter().map(|witness| witness.property()));
         all
-    }
-}
-
-impl Searched for Protocol {
-    fn without_witnesses(&self) -> Self {
-        Self { witnesses: &[], ..self.clone() }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
 
-use crate::MoreAgents;
+use crate::Changes;
 use crate::client::Client;
 use crate::commands::Command;
 use crate::config::{Config, Flags, KEYS, Sources};
@@ -41,8 +41,8 @@ pub(crate) struct Settings {
     pub(crate) config: Config,
     /// Where it came from.
     pub(crate) sources: Sources,
-    /// What a worker can run besides its own agents.
-    pub(crate) more: MoreAgents,
+    /// What a harness changes.
+    pub(crate) changes: Changes,
 }
 
 /// What a subcommand has to offer.
@@ -119,13 +119,13 @@ impl Cli {
     ///
     /// # Errors
     /// What the command failed of.
-    pub(crate) async fn run(self, more: MoreAgents) -> Result<(), Failure> {
+    pub(crate) async fn run(self, changes: Changes) -> Result<(), Failure> {
         let mut flags = self.command.flags();
         flags.extend(self.log.map(|filter| ("log.filter", "--log", filter)));
         flags.extend(self.log_format.map(|format| ("log.format", "--log-format", format)));
         let sources = Sources::of_process(self.config.as_deref(), flags)?;
         let config = Config::read(&sources)?;
-        self.command.run(Settings { config, sources, more }).await
+        self.command.run(Settings { config, sources, changes }).await
     }
 }
 

@@ -14,6 +14,8 @@ use galley_publishers::Publishers;
 use galley_worker::{Adapters, WorkerOptions};
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::Changes;
+use crate::cli::Settings;
 use crate::config::{Config, Providers};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -58,14 +60,14 @@ pub(crate) fn queue(config: &Config) -> Result<RedisQueue, Failure> {
 ///
 /// # Errors
 /// As [`store`] and [`queue`].
-pub(crate) fn engine(config: &Config) -> Result<Engine, Failure> {
+pub(crate) fn engine(config: &Config, changes: Changes) -> Result<Engine, Failure> {
     let session_ttl = Duration::from_millis(config.scheduler.session_ttl_ms);
     if session_ttl < Duration::from_secs(1) {
         return Err(Failure::usage("setting scheduler.session_ttl_ms has a value that cannot be used")
             .detail(format!("{} ms: a busy machine would lose its sessions", config.scheduler.session_ttl_ms))
             .hint("write at least 1000"));
     }
-    let engine = EngineConfig {
+    let mut engine = EngineConfig {
         session_ttl,
         renew_every: session_ttl / 3,
         reconcile_rate: config.scheduler.reconcile_rate.max(1),
@@ -73,6 +75,7 @@ pub(crate) fn engine(config: &Config) -> Result<Engine, Failure> {
         platforms: Some(adapters(config)?),
         ..EngineConfig::default()
     };
+    (changes.engine)(&mut engine);
     Ok(Engine::new(store(config)?, Arc::new(queue(config)?), engine))
 }
 
@@ -109,8 +112,8 @@ fn seal(config: &Config) -> Result<Option<Seal>, Failure> {
 ///
 /// # Errors
 /// As [`engine`]; PostgreSQL is away; the schema is not ready.
-pub(crate) async fn production_engine(config: &Config) -> Result<Engine, Failure> {
-    let engine = engine(config)?;
+pub(crate) async fn production_engine(settings: &Settings) -> Result<Engine, Failure> {
+    let engine = engine(&settings.config, settings.changes)?;
     engine.store().check_schema(false).await?;
     Ok(engine)
 }

@@ -33,16 +33,29 @@ mod time;
 use std::process::ExitCode;
 
 use galley_agents::{RegisterError, Registry};
+use galley_engine::EngineConfig;
 
 use crate::exit::Exit;
 use crate::failure::Failure;
 
-/// Adds agents to those a worker has.
-pub type MoreAgents = fn(&mut Registry) -> Result<(), RegisterError>;
+/// What a harness changes of the roles it runs. [`Changes::default`] changes
+/// nothing: that is the product.
+#[derive(Clone, Copy, Debug)]
+pub struct Changes {
+    /// Adds agents to those a worker has.
+    pub agents: fn(&mut Registry) -> Result<(), RegisterError>,
+    /// Changes times that people have no business with.
+    pub engine: fn(&mut EngineConfig),
+}
 
-/// Runs the command that this process was started with, to its end. `more`
-/// adds agents to `galley worker`'s own.
-pub fn main(more: MoreAgents) -> ExitCode {
+impl Default for Changes {
+    fn default() -> Self {
+        Self { agents: |_| Ok(()), engine: |_| {} }
+    }
+}
+
+/// Runs the command that this process was started with, to its end.
+pub fn main(changes: Changes) -> ExitCode {
     // The one crypto provider: reqwest is built without one.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         return tell(&Failure::unexpected("the TLS crypto provider was installed twice")).into();
@@ -57,7 +70,7 @@ pub fn main(more: MoreAgents) -> ExitCode {
             return tell(&Failure::unexpected("the runtime cannot be started").detail(error)).into();
         }
     };
-    let done = runtime.block_on(cli.run(more));
+    let done = runtime.block_on(cli.run(changes));
     // Nothing that runs on after the command's end is waited for: whatever had
     // to be finished was awaited by the command.
     runtime.shutdown_background();

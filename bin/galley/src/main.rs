@@ -7,5 +7,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    galley_bin::main(|_| Ok(()))
+    galley_bin::main(galley_bin::Changes::default())
 }

@@ -44,7 +44,7 @@ impl Run for Api {
         };
         let listener = listen(address).await?;
         serve_metrics(config.metrics.addr)?;
-        let engine = deployment::production_engine(config).await?;
+        let engine = deployment::production_engine(&settings).await?;
         tracing::info!(api.addr = %address, "the API listens on http://{address}");
         let serving = deployment::serve_api(listener, engine.clone(), secret, stop.soft.clone());
         tokio::select! {

@@ -13,6 +13,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{token, worker};
+use crate::Changes;
 use crate::cli::{Run, Settings};
 use crate::client::Client;
 use crate::config::{Address, Config, Flags};
@@ -140,7 +141,7 @@ async fn serve(
     stop: &Stop,
 ) -> Result<(), Failure> {
     let Ports { api: listener, metrics, preview } = ports;
-    let engine = deployment::engine(config)?;
+    let engine = deployment::engine(config, Changes::default())?;
     engine.store().migrate().await?;
     engine.store().check_schema(false).await?;
     let registry = deployment::registry(config)?;

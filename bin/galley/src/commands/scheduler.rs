@@ -28,7 +28,7 @@ impl Run for Scheduler {
         start_logging(&settings.config.log, LogTo::Stderr)?;
         let stop = stop::on_signals()?;
         serve_metrics(settings.config.metrics.addr)?;
-        let engine = deployment::production_engine(&settings.config).await?;
+        let engine = deployment::production_engine(&settings).await?;
         tracing::info!("the scheduler runs");
         // Every duty can be dropped at any moment: another scheduler, or the
         // next start, does it again.

@@ -85,10 +85,10 @@ async fn work(settings: &Settings) -> Result<(), Failure> {
     start_logging(&config.log, LogTo::Stderr)?;
     let stop = stop::on_signals()?;
     let mut registry = deployment::registry(config)?;
-    (settings.more)(&mut registry).map_err(deployment::register)?;
+    (settings.changes.agents)(&mut registry).map_err(deployment::register)?;
     let options = deployment::worker_options(config)?;
     serve_metrics(config.metrics.addr)?;
-    let engine = deployment::production_engine(config).await?;
+    let engine = deployment::production_engine(settings).await?;
     tracing::info!(worker = options.name, concurrency = options.concurrency, "worker {} runs", options.name);
     galley_worker::run(engine.clone(), registry, options, stop).await.map_err(failed)?;
     engine.store().close().await;

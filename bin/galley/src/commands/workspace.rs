@@ -50,7 +50,7 @@ impl Run for Workspace {
         match self.command {
             WorkspaceCommand::Create { name, weight } => {
                 let answer = if self.direct {
-                    let engine = deployment::production_engine(&settings.config).await?;
+                    let engine = deployment::production_engine(&settings).await?;
                     let row = engine.create_workspace(&name, weight, cli::DIRECT_ACTOR).await?;
                     cli::json_of(&views::Workspace::from(row))?
                 } else {

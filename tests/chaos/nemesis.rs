@@ -1,0 +1,344 @@
+//! The one who breaks things. The whole plan is drawn from the seed before
+//! anything happens, so that a run of a given length is sure to break enough
+//! of everything.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use galley_preview::{FaultKind, FaultTarget, SetFault};
+use nix::sys::signal::Signal;
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::fleet::{Fleet, Member, Role};
+use crate::proxy::{Way, Weather};
+use crate::servers::Servers;
+use crate::world::World;
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $Fault:ident = $word:literal * $count:literal,)*) => {
+        /// A kind of fault.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Fault {
+            $($(#[$doc])* $Fault,)*
+        }
+
+        impl Fault {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$Fault,)*];
+
+            /// What `--faults` calls it.
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$Fault => $word,)* }
+            }
+
+            /// How many of it three minutes see.
+            const fn count(self) -> u32 {
+                match self { $(Self::$Fault => $count,)* }
+            }
+        }
+    };
+}
+
+faults! {
+    /// SIGKILL of a process of the fleet.
+    Kill = "kill" * 66,
+    /// SIGSTOP of one, and SIGCONT a while later.
+    Stop = "stop" * 16,
+    /// FLUSHALL.
+    Flush = "flush" * 8,
+    /// Redis is killed and comes back empty.
+    RedisRestart = "redis-restart" * 6,
+    /// CLIENT KILL of every connection to Redis.
+    RedisClientKill = "redis-client-kill" * 6,
+    /// SCRIPT FLUSH.
+    ScriptFlush = "script-flush" * 4,
+    /// Redis hangs.
+    RedisHang = "redis-hang" * 4,
+    /// PostgreSQL is stopped at once and recovers.
+    PostgresCrash = "postgres-crash" * 6,
+    /// pg_terminate_backend of some connections.
+    Terminate = "terminate" * 8,
+    /// A backend hangs.
+    BackendHang = "backend-hang" * 5,
+    /// Somebody locks a table.
+    RogueLock = "rogue-lock" * 5,
+    /// A process' connections are slow.
+    Delay = "delay" * 8,
+    /// A process' connections are cut.
+    Cut = "cut" * 10,
+    /// A connection is cut in the middle of a message.
+    CutAtByte = "cut-at-byte" * 10,
+    /// A process hears nothing and is not heard.
+    HalfOpen = "half-open" * 6,
+    /// A process hears nothing, or is not heard.
+    OneWay = "one-way" * 8,
+    /// The reply of a COMMIT is lost.
+    LostCommit = "lost-commit" * 44,
+    /// The platform fails, hangs, loses replies.
+    Platform = "platform" * 40,
+}
+
+impl Fault {
+    /// The fault of this name.
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|fault| fault.word() == word)
+    }
+}
+
+/// One fault of the plan.
+#[derive(Clone, Copy, Debug)]
+struct Planned {
+    at: Duration,
+    fault: Fault,
+    seed: u64,
+}
+
+/// Draws the plan for so many minutes.
+fn plan(random: &mut StdRng, minutes: f64, faults: &[Fault]) -> Vec<Planned> {
+    let mut all: Vec<Fault> = Vec::new();
+    for fault in faults {
+        let count = (f64::from(fault.count()) * minutes / 3.0).ceil();
+        // Small and positive.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        all.extend(std::iter::repeat_n(*fault, count as usize));
+    }
+    all.shuffle(random);
+    let share = minutes * 60.0 / all.len().max(1) as f64;
+    let planned = all.into_iter().enumerate().map(|(place, fault)| Planned {
+        at: Duration::from_secs_f64(share * (place as f64 + random.random::<f64>())),
+        fault,
+        seed: random.random(),
+    });
+    planned.collect()
+}
+
+/// What the nemesis may touch.
+#[derive(Clone, Debug)]
+pub struct Nemesis {
+    /// The world.
+    pub world: Arc<World>,
+    /// The fleet.
+    pub fleet: Arc<Fleet>,
+    /// The servers.
+    pub servers: Arc<Servers>,
+}
+
+impl Nemesis {
+    /// Breaks things for so long; returns when the last one is whole again.
+    pub async fn rage(&self, minutes: f64, faults: &[Fault], stop: CancellationToken) {
+        let mut random = self.world.random(1);
+        let began = tokio::time::Instant::now();
+        let mut under_way = JoinSet::new();
+        for planned in plan(&mut random, minutes, faults) {
+            tokio::select! {
+                () = tokio::time::sleep_until(began + planned.at) => {}
+                () = stop.cancelled() => break,
+            }
+            let nemesis = self.clone();
+            under_way.spawn(async move {
+                if let Err(error) = nemesis.act(planned).await {
+                    // The other faults see to it that some of this fail.
+                    tracing::debug!(%error, fault = planned.fault.word(), "a fault could not be injected");
+                }
+            });
+            while under_way.try_join_next().is_some() {}
+        }
+        while under_way.join_next().await.is_some() {}
+    }
+
+    async fn act(&self, planned: Planned) -> anyhow::Result<()> {
+        use rand::SeedableRng as _;
+        let mut random = StdRng::seed_from_u64(planned.seed);
+        let mut ms = |from: u64, to: u64| Duration::from_millis(random.random_range(from..to));
+        match planned.fault {
+            Fault::Kill => {
+                let role = match ms(0, 10).as_millis() {
+                    0 | 1 => Role::Api,
+                    2 | 3 => Role::Scheduler,
+                    _ => Role::Worker,
+                };
+                if self.one_of(role, planned.seed).signal(Signal::SIGKILL) {
+                    self.world.fault(&format!("kill {}", role.word()));
+                }
+                return Ok(());
+            }
+            Fault::Stop => {
+                let member = self.any(planned.seed);
+                // Shorter than a resolver's rest: a worker that is stopped
+                // between its last check and the first byte may still send when
+                // it goes on, which no client of a blind platform can prevent.
+                let time = ms(500, 4_200);
+                if member.signal(Signal::SIGSTOP) {
+                    self.world.fault(&format!("stop {}", member.role.word()));
+                    tokio::time::sleep(time).await;
+                    member.signal(Signal::SIGCONT);
+                }
+                return Ok(());
+            }
+            Fault::Flush => self.servers.redis(&["FLUSHALL"]).await?,
+            Fault::RedisRestart => self.servers.restart_redis(ms(50, 800)).await?,
+            Fault::RedisClientKill => {
+                self.servers.redis(&["CLIENT", "KILL", "TYPE", "NORMAL", "SKIPME", "YES"]).await?;
+                self.servers.redis(&["CLIENT", "KILL", "TYPE", "PUBSUB"]).await?;
+            }
+            Fault::ScriptFlush => self.servers.redis(&["SCRIPT", "FLUSH"]).await?,
+            Fault::RedisHang => self.servers.hang_redis(ms(500, 3_000)).await?,
+            Fault::PostgresCrash => self.servers.crash_postgres(ms(0, 700)).await?,
+            Fault::Terminate => {
+                if self.servers.terminate_backends(4).await? == 0 {
+                    return Ok(());
+                }
+            }
+            Fault::BackendHang => {
+                if !self.servers.hang_backend(ms(500, 3_000)).await? {
+                    return Ok(());
+                }
+            }
+            Fault::RogueLock => {
+                let tables = ["runs", "results", "posts", "publications", "sessions"];
+                let table = tables[usize::try_from(planned.seed % 5).unwrap_or_default()];
+                self.servers.rogue_lock(table, ms(300, 1_500)).await?;
+            }
+            Fault::Delay => {
+                let member = self.any(planned.seed);
+                let delay = Weather { delay: ms(5, 120), ..Weather::default() };
+                return self.under(&member, planned, delay, ms(500, 3_000)).await;
+            }
+            Fault::Cut => {
+                let member = self.any(planned.seed);
+                if planned.seed.is_multiple_of(3) { member.queue.cut() } else { member.database.cut() }
+            }
+            Fault::CutAtByte => {
+                let member = self.any(planned.seed);
+                let way = if planned.seed.is_multiple_of(2) { Way::ToServer } else { Way::ToClient };
+                let bytes = ms(1, 2_000).as_millis() as u64;
+                let proxy = if planned.seed.is_multiple_of(5) { &member.queue } else { &member.database };
+                proxy.cut_after(way, bytes);
+                return Ok(());
+            }
+            Fault::HalfOpen => {
+                let member = self.any(planned.seed);
+                let silent =
+                    Weather { swallow_to_server: true, swallow_to_client: true, ..Weather::default() };
+                return self.under(&member, planned, silent, ms(500, 5_000)).await;
+            }
+            Fault::OneWay => {
+                let member = self.any(planned.seed);
+                let deaf = planned.seed.is_multiple_of(2);
+                let silent =
+                    Weather { swallow_to_server: !deaf, swallow_to_client: deaf, ..Weather::default() };
+                return self.under(&member, planned, silent, ms(500, 5_000)).await;
+            }
+            Fault::LostCommit => {
+                // Counted by the proxy when a reply was really lost.
+                self.any(planned.seed).database.lose_commits(1);
+                return Ok(());
+            }
+            Fault::Platform => return self.platform(&mut random),
+        }
+        self.world.fault(planned.fault.word());
+        Ok(())
+    }
+
+    /// Weather on one of a member's proxies, for a while.
+    async fn under(
+        &self,
+        member: &Member,
+        planned: Planned,
+        weather: Weather,
+        time: Duration,
+    ) -> anyhow::Result<()> {
+        let proxy = if planned.seed.is_multiple_of(3) { &member.queue } else { &member.database };
+        self.world.fault(planned.fault.word());
+        proxy.weather(weather);
+        tokio::time::sleep(time).await;
+        proxy.weather(Weather::default());
+        Ok(())
+    }
+
+    fn platform(&self, random: &mut StdRng) -> anyhow::Result<()> {
+        let kinds = [
+            FaultKind::LoseReply,
+            FaultKind::LoseReply,
+            FaultKind::LoseReply,
+            FaultKind::LateEffect,
+            FaultKind::LateEffect,
+            FaultKind::Fail,
+            FaultKind::Refuse,
+            FaultKind::Throttle,
+            FaultKind::Hang,
+            FaultKind::HangAfter,
+            FaultKind::Late,
+            FaultKind::OkWithError,
+        ];
+        let targets = [FaultTarget::Idempotent, FaultTarget::Verifiable, FaultTarget::Blind];
+        let kind = kinds[random.random_range(0..kinds.len())];
+        let mut fault = SetFault::new(kind).times(random.random_range(1..3));
+        if matches!(kind, FaultKind::Late | FaultKind::LateEffect) {
+            // Shorter than a resolver's rest: a platform that is later still is
+            // beyond what anybody promises.
+            fault = fault.delay(Duration::from_millis(random.random_range(200..2_500)));
+        }
+        let lookup = random.random_ratio(1, 8) && !matches!(kind, FaultKind::LateEffect);
+        let target =
+            if lookup { FaultTarget::Lookup } else { targets[random.random_range(0..targets.len())] };
+        self.world.platform.set_fault(fault.endpoint(target))?;
+        Ok(())
+    }
+
+    fn any(&self, seed: u64) -> Arc<Member> {
+        let role = match seed % 10 {
+            0 | 1 => Role::Api,
+            2 => Role::Scheduler,
+            _ => Role::Worker,
+        };
+        self.one_of(role, seed)
+    }
+
+    fn one_of(&self, role: Role, seed: u64) -> Arc<Member> {
+        let members = self.fleet.of(role);
+        let place = usize::try_from((seed >> 8) % members.len() as u64).unwrap_or_default();
+        Arc::clone(members[place])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng as _;
+
+    use super::*;
+
+    #[test]
+    fn three_minutes_break_enough_of_everything() {
+        let plan = plan(&mut StdRng::seed_from_u64(1), 3.0, Fault::ALL);
+        let count = |fault| plan.iter().filter(|planned| planned.fault == fault).count();
+        assert!(plan.len() >= 200);
+        assert!(count(Fault::Kill) >= 60);
+        assert!(count(Fault::Flush) + count(Fault::RedisRestart) >= 10);
+        assert!(count(Fault::PostgresCrash) >= 5);
+        assert!(count(Fault::LostCommit) >= 20);
+        assert!(plan.is_sorted_by_key(|planned| planned.at));
+        assert!(plan.iter().all(|planned| planned.at < Duration::from_secs(181)));
+    }
+
+    #[test]
+    fn a_seed_draws_one_plan() {
+        let draw = |seed| {
+            let plan = plan(&mut StdRng::seed_from_u64(seed), 1.0, Fault::ALL);
+            plan.iter().map(|planned| (planned.at, planned.fault, planned.seed)).collect::<Vec<_>>()
+        };
+        assert_eq!(draw(7), draw(7));
+        assert_ne!(draw(7), draw(8));
+    }
+
+    #[test]
+    fn names_are_names() {
+        for fault in Fault::ALL {
+            assert_eq!(Fault::named(fault.word()), Some(*fault));
+        }
+    }
+}

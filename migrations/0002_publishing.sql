@@ -159,23 +159,32 @@ CREATE TABLE day_quota (
 
 -- Workflows that are submitted again and again.
 CREATE TABLE schedules (
-    workspace_id  uuid NOT NULL,
-    id            uuid NOT NULL,
-    name          text NOT NULL,
-    cron          text NOT NULL,
-    time_zone     text NOT NULL,
+    workspace_id     uuid NOT NULL,
+    id               uuid NOT NULL,
+    name             text NOT NULL,
+    cron             text NOT NULL,
+    time_zone        text NOT NULL,
     -- What happens with times that passed while nobody looked: skip, or run
     -- the last one.
-    missed        text NOT NULL,
-    submit        json NOT NULL,
-    paused        boolean NOT NULL DEFAULT false,
-    next_at       timestamptz NOT NULL,
-    last_at       timestamptz,
-    last_workflow uuid,
-    last_problem  text,
-    created_by    text NOT NULL,
-    created_at    timestamptz NOT NULL DEFAULT galley_now(),
+    missed           text NOT NULL,
+    submit           json NOT NULL,
+    -- Rises with every change by a person; a run is fenced by it and next_at.
+    version          bigint NOT NULL DEFAULT 1,
+    -- Who paused it, if it is paused.
+    paused_by        text,
+    -- The time it waits for; in the past while the policy keeps schedules off.
+    -- Null: its pattern has none any more.
+    next_at          timestamptz,
+    -- The last one that became a workflow, and the last one that did not since.
+    last_at          timestamptz,
+    last_workflow    uuid,
+    last_problem     text,
+    last_problem_at  timestamptz,
+    created_by       text NOT NULL,
+    created_at       timestamptz NOT NULL DEFAULT galley_now(),
+    updated_by       text NOT NULL,
+    updated_at       timestamptz NOT NULL DEFAULT galley_now(),
     PRIMARY KEY (workspace_id, id),
     CONSTRAINT schedules_name_unique UNIQUE (workspace_id, name)
 );
-CREATE INDEX schedules_next ON schedules (next_at) WHERE NOT paused;
+CREATE INDEX schedules_next ON schedules (next_at) WHERE paused_by IS NULL;

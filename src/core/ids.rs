@@ -67,6 +67,11 @@ uuid_id! {
     ApprovalId
 }
 
+uuid_id! {
+    /// A workflow that is submitted again and again.
+    ScheduleId
+}
+
 /// A worker process' lease, issued by Postgres (identity column, never reused).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -17,6 +17,7 @@ pub mod publish;
 pub mod report;
 pub mod retry;
 pub mod run;
+pub mod schedule;
 pub mod slot;
 pub mod template;
 pub mod ticket;

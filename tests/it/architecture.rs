@@ -140,6 +140,7 @@ fn a_foreign_crate_is_known_to_its_one_room() {
         ("apalis-core", "worker"),
         ("genai", "agents"),
         ("cel", "core"),
+        ("croner", "core"),
         ("standardwebhooks", "publishers"),
     ];
     for (name, owner) in owners {

@@ -89,6 +89,31 @@ impl Missed {
     }
 }
 
+/// Whether a schedule's times become workflows.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ScheduleState {
+    /// They do.
+    Active,
+    /// A person paused it.
+    Paused,
+    /// The policy of the workspace keeps all schedules off.
+    Off,
+}
+
+impl ScheduleState {
+    /// Every state.
+    pub const ALL: [Self; 3] = [Self::Active, Self::Paused, Self::Off];
+
+    /// The word used in the API, the CLI and the docs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Paused => "paused",
+            Self::Off => "off",
+        }
+    }
+}
+
 /// When a schedule's times are: a cron pattern in a time zone.
 #[derive(Clone, Debug)]
 pub struct Recurrence {
@@ -135,6 +160,11 @@ impl Recurrence {
     /// The next `count` times after an instant.
     pub fn upcoming(&self, after: Timestamp, count: usize) -> Vec<Timestamp> {
         std::iter::successors(self.next(after), |at| self.next(*at)).take(count).collect()
+    }
+
+    /// An instant as people in its zone say it: `Mon 2026-11-30 09:30`.
+    pub fn local(&self, at: Timestamp) -> String {
+        at.to_zoned(self.zone.clone()).strftime("%a %Y-%m-%d %H:%M").to_string()
     }
 
     /// What to do at `now` about a schedule that waits for `due`, which has

@@ -13,7 +13,7 @@ use galley_core::plan::{Plan, Problem};
 use galley_core::run::Run;
 use galley_core::ticket::{DEFAULT_PRIORITY, LAST_PRIORITY, Ticket};
 use galley_probe::{Bug, Point, Rescue, planted, point, seen};
-use galley_store::{AcceptWrite, Accepted, Store, StoreError};
+use galley_store::{AcceptWrite, Accepted, ScheduleTurn, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -103,14 +103,24 @@ impl Engine {
     /// [`EngineError::Invalid`] with every problem and its place;
     /// [`EngineError::IdempotencyMismatch`]; [`EngineError::StoreUnavailable`].
     pub async fn submit(&self, context: &SubmitContext, submit: &Submit) -> Result<Submitted, EngineError> {
+        let ready = self.checked(context, submit).await?;
+        self.submit_ready(context, submit, &ready).await
+    }
+
+    /// Everything that is checked before a workflow is accepted.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`].
+    pub(crate) async fn checked(
+        &self,
+        context: &SubmitContext,
+        submit: &Submit,
+    ) -> Result<Ready, EngineError> {
         check_request(context, submit)?;
         let ready = self.ready(context.workspace, submit).await?;
         let mut problems = ready.plan.check_input(&submit.input);
         problems.extend(self.check_policy(context.workspace, &ready.plan, &submit.input).await?);
-        if !problems.is_empty() {
-            return Err(EngineError::Invalid(problems));
-        }
-        self.submit_ready(context, submit, &ready).await
+        if problems.is_empty() { Ok(ready) } else { Err(EngineError::Invalid(problems)) }
     }
 
     /// Resolves, checks and stores the definition of a submit, so that many
@@ -176,39 +186,46 @@ impl Engine {
         submit: &Submit,
         ready: &Ready,
     ) -> Result<Submitted, EngineError> {
-        let priority = submit.priority.unwrap_or(DEFAULT_PRIORITY);
-        let key = WorkflowKey { workspace: context.workspace, workflow: WorkflowId(Uuid::now_v7()) };
-        let (run, start) = start(ready, priority, &submit.input)?;
-        let input = submit.input.to_string();
-        let version = version_at(1);
-        let write = AcceptWrite {
-            key,
-            definition: ready.definition,
-            name: ready.plan.definition.name.clone(),
-            template: ready.template.clone(),
-            priority,
-            idempotency_key: context.idempotency_key.clone(),
-            request_hash: hash::of_parts(&[&ready.request, &hash::of_value(&submit.input), &[priority]]),
-            input,
-            traceparent: context.traceparent.clone(),
-            actor: context.actor.clone(),
-            version,
-            run: run.encode(),
-        };
+        let Prepared { write, first } = prepare(context, submit, ready)?;
         let (answer, answered) = oneshot::channel();
         let gone = |_| EngineError::Internal("the accept task has stopped".into());
         self.accepts().send(Waiting { write, answer }).await.map_err(|_| gone(()))?;
         let accepted = answered.await.map_err(|_| gone(()))?.map_err(|error| EngineError::shared(&error))?;
+        self.start(&accepted, first).await
+    }
+
+    /// Accepts a workflow for a schedule, and moves the schedule on with it.
+    /// `None`: the schedule is not as it was any more, and nothing was accepted.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`].
+    pub(crate) async fn submit_scheduled(
+        &self,
+        context: &SubmitContext,
+        submit: &Submit,
+        turn: ScheduleTurn,
+    ) -> Result<Option<Submitted>, EngineError> {
+        let ready = self.checked(context, submit).await?;
+        let Prepared { write, first } = prepare(context, submit, &ready)?;
+        match self.store().accept_scheduled(write, turn).await {
+            Ok(accepted) => self.start(&accepted, first).await.map(Some),
+            Err(StoreError::Overtaken(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// After the commit: the first tickets of a new workflow.
+    async fn start(&self, accepted: &Accepted, first: First) -> Result<Submitted, EngineError> {
         match accepted {
-            Accepted::Known(workflow) => return Ok(Submitted { workflow, new: false }),
-            Accepted::Mismatch(workflow) => return Err(EngineError::IdempotencyMismatch(workflow)),
+            Accepted::Known(workflow) => return Ok(Submitted { workflow: *workflow, new: false }),
+            Accepted::Mismatch(workflow) => return Err(EngineError::IdempotencyMismatch(*workflow)),
             Accepted::New => {}
         }
         point(Point::AcceptStored);
+        let First { key, priority, known, start } = first;
         metrics::counter!("galley_workflows_accepted_total").increment(1);
         match start {
             Start::Tickets(steps) => {
-                let known = KnownRun { definition: ready.definition, version, run };
                 self.caches().runs.insert(key, Arc::new(known));
                 let tickets: Vec<_> = steps
                     .into_iter()
@@ -236,6 +253,43 @@ impl Engine {
         point(Point::AcceptPushed);
         Ok(Submitted { workflow: key.workflow, new: true })
     }
+}
+
+/// A checked workflow, ready to be written.
+struct Prepared {
+    write: AcceptWrite,
+    first: First,
+}
+
+/// What follows once it is written.
+struct First {
+    key: WorkflowKey,
+    priority: u8,
+    known: KnownRun,
+    start: Start,
+}
+
+fn prepare(context: &SubmitContext, submit: &Submit, ready: &Ready) -> Result<Prepared, EngineError> {
+    let priority = submit.priority.unwrap_or(DEFAULT_PRIORITY);
+    let key = WorkflowKey { workspace: context.workspace, workflow: WorkflowId(Uuid::now_v7()) };
+    let (run, start) = start(ready, priority, &submit.input)?;
+    let version = version_at(1);
+    let write = AcceptWrite {
+        key,
+        definition: ready.definition,
+        name: ready.plan.definition.name.clone(),
+        template: ready.template.clone(),
+        priority,
+        idempotency_key: context.idempotency_key.clone(),
+        request_hash: hash::of_parts(&[&ready.request, &hash::of_value(&submit.input), &[priority]]),
+        input: submit.input.to_string(),
+        traceparent: context.traceparent.clone(),
+        actor: context.actor.clone(),
+        version,
+        run: run.encode(),
+    };
+    let known = KnownRun { definition: ready.definition, version, run };
+    Ok(Prepared { write, first: First { key, priority, known, start } })
 }
 
 /// How a workflow gets going once it is stored.

@@ -14,10 +14,12 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::reap::Reaper;
 use crate::reconcile::{Reconciler, rebuild};
+use crate::recurring::submit_due_schedules;
 
 /// How often each duty looks. Latencies, not deadlines.
 const DUE_EVERY: Duration = Duration::from_millis(100);
 const QUESTIONS_EVERY: Duration = Duration::from_secs(1);
+const SCHEDULES_EVERY: Duration = Duration::from_secs(1);
 const REBUILD_EVERY: Duration = Duration::from_millis(300);
 const EXPIRE_EVERY: Duration = Duration::from_millis(500);
 const MIRROR_EVERY: Duration = Duration::from_secs(5);
@@ -38,6 +40,10 @@ pub async fn run_duties(engine: &Engine, stop: &CancellationToken) {
         }),
         every(QUESTIONS_EVERY, stop, "expire approvals", || async {
             while expire_questions(engine).await? > 0 {}
+            Ok(())
+        }),
+        every(SCHEDULES_EVERY, stop, "submit due schedules", || async {
+            while submit_due_schedules(engine).await? > 0 {}
             Ok(())
         }),
         every(REBUILD_EVERY, stop, "rebuild lost queues", || async { rebuild(engine).await.map(|_| ()) }),

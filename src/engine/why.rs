@@ -1,7 +1,9 @@
-//! One sentence that says what a workflow, a step, a post, an approval or a
-//! queue waits for, and what to do about it.
+//! One sentence that says what a workflow, a step, a post, an approval, a
+//! schedule or a queue waits for, and what to do about it.
 
-use galley_core::ids::{AgentType, ApprovalId, PostId, StepIndex, WorkflowId, WorkflowKey, WorkspaceId};
+use galley_core::ids::{
+    AgentType, ApprovalId, PostId, ScheduleId, StepIndex, WorkflowId, WorkflowKey, WorkspaceId,
+};
 use galley_core::publish::PostState;
 use galley_core::run::{StepState, WorkflowState};
 use galley_queue::QueueDepth;
@@ -11,6 +13,7 @@ use uuid::Uuid;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::read::WorkflowHistory;
+use crate::schedules::ScheduleView;
 
 /// The answer to "why".
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,11 +25,11 @@ pub struct Why {
 }
 
 impl Why {
-    fn fine(sentence: String) -> Self {
+    pub(crate) fn fine(sentence: String) -> Self {
         Self { sentence, needs_action: false }
     }
 
-    fn act(sentence: String) -> Self {
+    pub(crate) fn act(sentence: String) -> Self {
         Self { sentence, needs_action: true }
     }
 }
@@ -104,8 +107,8 @@ impl Engine {
         Ok(why_step(&history, &queues, step))
     }
 
-    /// Why whatever has this id stands where it stands: a workflow, a post or
-    /// an approval.
+    /// Why whatever has this id stands where it stands: a workflow, a post, an
+    /// approval or a schedule.
     ///
     /// # Errors
     /// [`EngineError::NotFound`].
@@ -123,7 +126,10 @@ impl Engine {
                 _ => Ok(why_answered(&asked)),
             };
         }
-        Err(EngineError::NotFound { kind: "workflow, post or approval", id: id.to_string() })
+        if let Some(row) = self.store().schedule_by_id(workspace, ScheduleId(id)).await? {
+            return Ok(ScheduleView::of(&self.policy(workspace).await?, row)?.why);
+        }
+        Err(EngineError::NotFound { kind: "workflow, post, approval or schedule", id: id.to_string() })
     }
 
     /// A post that moves, or could, stands where its step stands; what ended it

@@ -41,7 +41,7 @@ pub enum StoreError {
     Other(#[source] sqlx::Error),
 }
 
-/// What was not as it was when a write about a post was decided.
+/// What was not as it was when a write was decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Overtaken {
     /// The post was changed.
@@ -56,6 +56,10 @@ pub enum Overtaken {
     /// Somebody's intent exists, or the publication is not in that state.
     #[error("the publication is not in that state any more")]
     Publication,
+    /// The schedule was changed, removed, or its time was taken by another
+    /// scheduler.
+    #[error("the schedule was changed meanwhile")]
+    Schedule,
     /// The day has no place left.
     #[error("the day has no place left")]
     DayFull,

@@ -20,6 +20,7 @@ mod pool;
 mod posts;
 mod publishing;
 mod runs;
+mod schedules;
 mod sessions;
 mod slots;
 mod timers;
@@ -41,6 +42,7 @@ pub use publishing::{DayRule, IntentWrite, PostOp, QuotaTake};
 pub use runs::{
     AttemptKey, AttemptWrite, AuditWrite, InputWrite, ResultWrite, RunRow, RunWrite, SaveBatch, TimerWrite,
 };
+pub use schedules::{DueSchedule, ScheduleChange, ScheduleRow, ScheduleTurn, ScheduleWrite};
 pub use sessions::{SessionOpen, SessionRow};
 pub use slots::BookedRows;
 pub use timers::TimerRow;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use galley_core::ids::{WorkflowId, WorkflowKey, WorkspaceId};
 use galley_core::ticket::Priority;
 use galley_probe::{Point, Rescue, point, seen};
-use sqlx::Row;
+use sqlx::{PgConnection, Row};
 
 use crate::error::StoreError;
 use crate::pool::{Store, execute};
@@ -90,70 +90,12 @@ impl Store {
     pub async fn accept(&self, batch: Vec<AcceptWrite>) -> Result<Vec<Accepted>, StoreError> {
         self.unit(move |pool| async move {
             let mut transaction = pool.begin().await?;
-            let (workspaces, ids) = split_keys(batch.iter().map(|workflow| &workflow.key));
-            // ON CONFLICT waits for a concurrent transaction with the same key
-            // and then does nothing: exactly one of them inserts.
-            let inserted = sqlx::query(
-                "INSERT INTO workflows (workspace_id, id, definition_id, name, template, priority,
-                                        idempotency_key, request_hash, input, traceparent, created_by)
-                 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int8[], $4::text[], $5::text[], $6::int2[],
-                                      $7::text[], $8::bytea[], $9::json[], $10::text[], $11::text[])
-                 ON CONFLICT ON CONSTRAINT workflows_idempotency_key DO NOTHING
-              RETURNING workspace_id, id",
-            )
-            .bind(workspaces)
-            .bind(ids)
-            .bind(batch.iter().map(|w| w.definition).collect::<Vec<_>>())
-            .bind(batch.iter().map(|w| w.name.as_str()).collect::<Vec<_>>())
-            .bind(batch.iter().map(|w| w.template.as_deref()).collect::<Vec<_>>())
-            .bind(batch.iter().map(|w| i16::from(w.priority)).collect::<Vec<_>>())
-            .bind(batch.iter().map(|w| w.idempotency_key.as_str()).collect::<Vec<_>>())
-            .bind(batch.iter().map(|w| w.request_hash.as_slice()).collect::<Vec<_>>())
-            .bind(batch.iter().map(|w| w.input.as_str()).collect::<Vec<_>>())
-            .bind(batch.iter().map(|w| w.traceparent.as_deref()).collect::<Vec<_>>())
-            .bind(batch.iter().map(|w| w.actor.as_str()).collect::<Vec<_>>())
-            .fetch_all(&mut *transaction)
-            .await?;
-            let new: HashSet<WorkflowKey> = inserted.iter().map(key_of).collect::<Result<_, _>>()?;
-
-            let fresh: Vec<_> = batch.iter().filter(|w| new.contains(&w.key)).collect();
-            let (workspaces, ids) = split_keys(fresh.iter().map(|workflow| &workflow.key));
-            let insert = sqlx::query(
-                "INSERT INTO runs (workspace_id, id, definition_id, version, run)
-                 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int8[], $4::int8[], $5::bytea[])",
-            )
-            .bind(workspaces)
-            .bind(ids)
-            .bind(fresh.iter().map(|w| w.definition).collect::<Vec<_>>())
-            .bind(fresh.iter().map(|w| w.version).collect::<Vec<_>>())
-            .bind(fresh.iter().map(|w| w.run.as_slice()).collect::<Vec<_>>());
-            execute(&mut transaction, insert).await?;
-            point(Point::AcceptWritten);
+            let new = insert(&mut transaction, &batch).await?;
             transaction.commit().await?;
-
             if new.len() == batch.len() {
                 return Ok(vec![Accepted::New; batch.len()]);
             }
-            let known = with_keys(&pool, batch.iter().filter(|w| !new.contains(&w.key))).await?;
-            let mut outcomes = Vec::with_capacity(batch.len());
-            for workflow in &batch {
-                if new.contains(&workflow.key) {
-                    outcomes.push(Accepted::New);
-                    continue;
-                }
-                let name = (workflow.key.workspace, workflow.idempotency_key.clone());
-                let (id, hash) = known.get(&name).ok_or(sqlx::Error::RowNotFound)?;
-                outcomes.push(if *id == workflow.key.workflow {
-                    // An earlier try of this very batch committed unknown to us.
-                    Accepted::New
-                } else if hash == workflow.request_hash.as_slice() {
-                    seen(Rescue::AcceptFoundFirst);
-                    Accepted::Known(*id)
-                } else {
-                    Accepted::Mismatch(*id)
-                });
-            }
-            Ok(outcomes)
+            outcomes(&mut *pool.acquire().await?, &batch, &new).await
         })
         .await
     }
@@ -252,10 +194,86 @@ impl Store {
     }
 }
 
+/// Inserts workflows with their first runs, unless their idempotency keys are
+/// taken; answers which were inserted.
+pub(crate) async fn insert(
+    connection: &mut PgConnection,
+    batch: &[AcceptWrite],
+) -> Result<HashSet<WorkflowKey>, StoreError> {
+    let (workspaces, ids) = split_keys(batch.iter().map(|workflow| &workflow.key));
+    // ON CONFLICT waits for a concurrent transaction with the same key
+    // and then does nothing: exactly one of them inserts.
+    let inserted = sqlx::query(
+        "INSERT INTO workflows (workspace_id, id, definition_id, name, template, priority,
+                                idempotency_key, request_hash, input, traceparent, created_by)
+         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int8[], $4::text[], $5::text[], $6::int2[],
+                              $7::text[], $8::bytea[], $9::json[], $10::text[], $11::text[])
+         ON CONFLICT ON CONSTRAINT workflows_idempotency_key DO NOTHING
+      RETURNING workspace_id, id",
+    )
+    .bind(workspaces)
+    .bind(ids)
+    .bind(batch.iter().map(|w| w.definition).collect::<Vec<_>>())
+    .bind(batch.iter().map(|w| w.name.as_str()).collect::<Vec<_>>())
+    .bind(batch.iter().map(|w| w.template.as_deref()).collect::<Vec<_>>())
+    .bind(batch.iter().map(|w| i16::from(w.priority)).collect::<Vec<_>>())
+    .bind(batch.iter().map(|w| w.idempotency_key.as_str()).collect::<Vec<_>>())
+    .bind(batch.iter().map(|w| w.request_hash.as_slice()).collect::<Vec<_>>())
+    .bind(batch.iter().map(|w| w.input.as_str()).collect::<Vec<_>>())
+    .bind(batch.iter().map(|w| w.traceparent.as_deref()).collect::<Vec<_>>())
+    .bind(batch.iter().map(|w| w.actor.as_str()).collect::<Vec<_>>())
+    .fetch_all(&mut *connection)
+    .await?;
+    let new: HashSet<WorkflowKey> = inserted.iter().map(key_of).collect::<Result<_, _>>()?;
+
+    let fresh: Vec<_> = batch.iter().filter(|w| new.contains(&w.key)).collect();
+    let (workspaces, ids) = split_keys(fresh.iter().map(|workflow| &workflow.key));
+    let insert = sqlx::query(
+        "INSERT INTO runs (workspace_id, id, definition_id, version, run)
+         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int8[], $4::int8[], $5::bytea[])",
+    )
+    .bind(workspaces)
+    .bind(ids)
+    .bind(fresh.iter().map(|w| w.definition).collect::<Vec<_>>())
+    .bind(fresh.iter().map(|w| w.version).collect::<Vec<_>>())
+    .bind(fresh.iter().map(|w| w.run.as_slice()).collect::<Vec<_>>());
+    execute(connection, insert).await?;
+    point(Point::AcceptWritten);
+    Ok(new)
+}
+
+/// What became of each workflow of a batch, in its order.
+pub(crate) async fn outcomes(
+    connection: &mut PgConnection,
+    batch: &[AcceptWrite],
+    new: &HashSet<WorkflowKey>,
+) -> Result<Vec<Accepted>, StoreError> {
+    let known = with_keys(connection, batch.iter().filter(|w| !new.contains(&w.key))).await?;
+    let mut outcomes = Vec::with_capacity(batch.len());
+    for workflow in batch {
+        if new.contains(&workflow.key) {
+            outcomes.push(Accepted::New);
+            continue;
+        }
+        let name = (workflow.key.workspace, workflow.idempotency_key.clone());
+        let (id, hash) = known.get(&name).ok_or(sqlx::Error::RowNotFound)?;
+        outcomes.push(if *id == workflow.key.workflow {
+            // An earlier try of this very batch committed unknown to us.
+            Accepted::New
+        } else if hash == workflow.request_hash.as_slice() {
+            seen(Rescue::AcceptFoundFirst);
+            Accepted::Known(*id)
+        } else {
+            Accepted::Mismatch(*id)
+        });
+    }
+    Ok(outcomes)
+}
+
 /// The workflows that have the idempotency keys already, with the hashes of
 /// their requests.
 async fn with_keys<'a>(
-    pool: &sqlx::PgPool,
+    connection: &mut PgConnection,
     wanted: impl Iterator<Item = &'a AcceptWrite>,
 ) -> Result<HashMap<(WorkspaceId, String), (WorkflowId, Vec<u8>)>, StoreError> {
     let names: HashSet<_> = wanted.map(|w| (w.key.workspace, w.idempotency_key.as_str())).collect();
@@ -266,7 +284,7 @@ async fn with_keys<'a>(
     )
     .bind(names.iter().map(|(workspace, _)| workspace.0).collect::<Vec<_>>())
     .bind(names.iter().map(|(_, key)| *key).collect::<Vec<_>>())
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await?;
     rows.iter()
         .map(|row| {

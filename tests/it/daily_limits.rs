@@ -9,17 +9,6 @@ use serde_json::json;
 use crate::harness::posts::{account, autonomous, bed, policy, post_of, posts, submit};
 use crate::harness::{Bed, Network, until};
 
-/// From here on the database's time runs on from that instant.
-async fn clock(bed: &Bed, at: &str) {
-    bed.execute(&format!(
-        "CREATE OR REPLACE FUNCTION galley_now() RETURNS timestamptz LANGUAGE sql STABLE
-         AS $$SELECT timestamptz '{at}' + (now() - timestamptz '{}')$$",
-        // Postgres' own time, as text: the function must not depend on a table.
-        bed.text("SELECT now()::text").await
-    ))
-    .await;
-}
-
 /// Waits until each post is out or waits for its slot.
 async fn settled(bed: &Bed, expected: usize) -> usize {
     let mut published = 0;
@@ -42,7 +31,7 @@ async fn days(bed: &Bed) -> String {
 
 async fn limited(network: &Network, zone: &str, limit: u32, at: &str) -> Bed {
     let bed = bed(network).await;
-    clock(&bed, at).await;
+    bed.set_clock(at).await;
     autonomous(&bed).await;
     policy(&bed, |config| {
         config.time_zone = zone.into();
@@ -72,13 +61,13 @@ async fn a_day_of_25_hours_has_one_limit() {
     submit_some(&bed, 5).await;
     assert_eq!(settled(&bed, 5).await, 2);
     // 24 hours and a quarter after its beginning it is still the same day.
-    clock(&bed, "2026-10-25T22:15:00Z").await;
+    bed.set_clock("2026-10-25T22:15:00Z").await;
     assert_eq!(settled(&bed, 5).await, 2);
     assert_eq!(days(&bed).await, "2026-10-25:2");
-    clock(&bed, "2026-10-25T23:00:05Z").await;
+    bed.set_clock("2026-10-25T23:00:05Z").await;
     until("the next day's are out", async || network.texts().len() == 4).await;
     assert_eq!(settled(&bed, 5).await, 4);
-    clock(&bed, "2026-10-26T23:00:05Z").await;
+    bed.set_clock("2026-10-26T23:00:05Z").await;
     bed.finish_all().await;
     assert_eq!(days(&bed).await, "2026-10-25:2 2026-10-26:2 2026-10-27:1");
     bed.end().await;
@@ -98,7 +87,7 @@ async fn a_day_without_midnight_begins_when_its_date_does() {
             .and_then(|post| post.slot_at));
     }
     assert!(slot.as_ref().is_some_and(|slot| slot.starts_with("2024-03-30T22:00:00")), "{slot:?}");
-    clock(&bed, "2024-03-30T22:00:05Z").await;
+    bed.set_clock("2024-03-30T22:00:05Z").await;
     bed.finish_all().await;
     assert_eq!(days(&bed).await, "2024-03-30:1 2024-03-31:1");
     bed.end().await;
@@ -125,9 +114,9 @@ async fn a_zone_that_changes_in_the_middle_of_a_day_gives_no_second_day() {
     assert_eq!(counting, "Asia/Tokyo");
     assert!(since.as_str() > "2026-05-05T15:00", "{since}");
     // One per day, also when both waited for long.
-    clock(&bed, "2026-05-09T12:00:00Z").await;
+    bed.set_clock("2026-05-09T12:00:00Z").await;
     until("one of the two is out", async || network.texts().len() == 2).await;
-    clock(&bed, "2026-05-11T12:00:00Z").await;
+    bed.set_clock("2026-05-11T12:00:00Z").await;
     bed.finish_all().await;
     let limit_kept = days(&bed).await.split(' ').all(|day| day.ends_with(":1"));
     assert!(limit_kept, "{}", days(&bed).await);
@@ -147,7 +136,7 @@ async fn a_limit_can_be_lowered_and_raised_while_the_day_runs() {
     submit(&bed, "idempotent", "now there is room").await;
     assert_eq!(settled(&bed, 4).await, 3);
     assert_eq!(days(&bed).await, "2026-06-01:3");
-    clock(&bed, "2026-06-02T00:00:05Z").await;
+    bed.set_clock("2026-06-02T00:00:05Z").await;
     bed.finish_all().await;
     assert_eq!(days(&bed).await, "2026-06-01:3 2026-06-02:1");
     bed.end().await;
@@ -172,7 +161,7 @@ async fn an_account_has_a_limit_times_and_a_zone_of_its_own() {
     // 18:00 in Tokyo is 09:00 UTC; one per day of the workspace.
     let begins: Vec<&str> = slots.iter().map(|slot| &slot[..16]).collect();
     assert_eq!(begins, ["2026-06-01T09:00", "2026-06-02T00:30", "2026-06-03T00:30"]);
-    clock(&bed, "2026-06-01T09:00:05Z").await;
+    bed.set_clock("2026-06-01T09:00:05Z").await;
     until("the first is out", async || network.texts().len() == 1).await;
     for key in bed.live().await {
         // The first may be over by now.
@@ -187,7 +176,7 @@ async fn nothing_is_sent_in_the_last_moments_of_a_day() {
     let network = Network::new();
     let bed = limited(&network, "UTC", 1, "2026-06-01T12:00:00Z").await;
     // Two seconds are the tests' window for sending.
-    clock(&bed, "2026-06-01T23:59:58.5Z").await;
+    bed.set_clock("2026-06-01T23:59:58.5Z").await;
     let key = submit(&bed, "idempotent", "late").await;
     bed.finish(key, WorkflowState::Succeeded).await;
     assert_eq!(days(&bed).await, "2026-06-02:1");

@@ -24,6 +24,7 @@ mod publish_races;
 mod publishing;
 mod queues;
 mod retries;
+mod schedules;
 mod unknown_commit;
 mod unstorable;
 mod upgrade;

@@ -348,6 +348,17 @@ impl Bed {
         sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&self.sql).await.unwrap();
     }
 
+    /// From here on the database's time runs on from that instant.
+    pub(crate) async fn set_clock(&self, at: &str) {
+        self.execute(&format!(
+            "CREATE OR REPLACE FUNCTION galley_now() RETURNS timestamptz LANGUAGE sql STABLE
+             AS $$SELECT timestamptz '{at}' + (now() - timestamptz '{}')$$",
+            // Postgres' own time, as text: the function must not depend on a table.
+            self.text("SELECT now()::text").await
+        ))
+        .await;
+    }
+
     /// The audit's actions, oldest first.
     pub(crate) async fn audited(&self) -> Vec<String> {
         let rows = sqlx::query("SELECT action FROM audit ORDER BY id").fetch_all(&self.sql).await.unwrap();

@@ -32,6 +32,7 @@ pub(crate) enum Action {
     ResolvePost,
     SetAutomation,
     ManageAccounts,
+    ManageSchedules,
 }
 
 impl Action {
@@ -52,6 +53,7 @@ impl Action {
             Self::ResolvePost => "resolve posts in doubt",
             Self::SetAutomation => "set the automation config",
             Self::ManageAccounts => "add, remove or try accounts",
+            Self::ManageSchedules => "add, change, pause, run or remove schedules",
         }
     }
 
@@ -59,7 +61,8 @@ impl Action {
     fn allowed(self) -> &'static [Role] {
         match self {
             Self::Read => &Role::ALL,
-            Self::SubmitWorkflow | Self::CancelWorkflow | Self::StoreTemplate => {
+            // A schedule is submits made in advance.
+            Self::SubmitWorkflow | Self::CancelWorkflow | Self::StoreTemplate | Self::ManageSchedules => {
                 &[Role::Producer, Role::Operator, Role::Admin]
             }
             Self::EditPost => &[Role::Producer, Role::Approver, Role::Admin],
@@ -151,7 +154,7 @@ macro_rules! permissions {
 
 permissions! {
     Read, SubmitWorkflow, CancelWorkflow, StoreTemplate, ControlQueue, RepairDeadLetter, ReadAudit,
-    ManageWorkspaces, IssueToken, EditPost, ApprovePost, ResolvePost, SetAutomation, ManageAccounts,
+    ManageWorkspaces, IssueToken, EditPost, ApprovePost, ResolvePost, SetAutomation, ManageAccounts, ManageSchedules,
 }
 
 /// Extracts the permission for `P`, or refuses the request.
@@ -186,7 +189,7 @@ mod tests {
     use super::*;
 
     /// Rows: actions; columns: producer, approver, operator, auditor, admin.
-    const TABLE: [(Action, [bool; 5]); 14] = [
+    const TABLE: [(Action, [bool; 5]); 15] = [
         (Action::Read, [true, true, true, true, true]),
         (Action::SubmitWorkflow, [true, false, true, false, true]),
         (Action::CancelWorkflow, [true, false, true, false, true]),
@@ -201,6 +204,7 @@ mod tests {
         (Action::ResolvePost, [false, true, true, false, true]),
         (Action::SetAutomation, [false, false, false, false, true]),
         (Action::ManageAccounts, [false, false, true, false, true]),
+        (Action::ManageSchedules, [true, false, true, false, true]),
     ];
 
     #[test]

@@ -145,6 +145,13 @@ pub(crate) fn account_name(text: &str) -> Result<(), ApiError> {
     if is_name(text) { Ok(()) } else { Err(ApiError::malformed("name", told())) }
 }
 
+/// Checks a schedule's name in a path.
+pub(crate) fn schedule_name(text: &str) -> Result<(), ApiError> {
+    let told =
+        || format!("`{text}` is not a schedule's name: 1-48 of a-z, 0-9 and _, beginning with a letter");
+    if is_name(text) { Ok(()) } else { Err(ApiError::malformed("name", told())) }
+}
+
 /// A task's id: its workflow and the name of its step, which may have a dot
 /// itself.
 pub(crate) fn task_id(text: &str) -> Result<(WorkflowId, &str), ApiError> {

@@ -15,8 +15,8 @@ use crate::config::{ApiState, Limits};
 use crate::frame::{frame, panicked};
 use crate::openapi;
 use crate::resources::{
-    accounts, agents, approvals, audit, automation, dead_letters, events, health, posts, queues, tasks,
-    templates, tokens, why, workers, workflows, workspaces,
+    accounts, agents, approvals, audit, automation, dead_letters, events, health, posts, queues, schedules,
+    tasks, templates, tokens, why, workers, workflows, workspaces,
 };
 
 /// Routes that take a token.
@@ -44,6 +44,11 @@ pub(crate) fn closed_routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(accounts::list, accounts::add))
         .routes(routes!(accounts::remove))
         .routes(routes!(accounts::test))
+        .routes(routes!(schedules::list, schedules::add))
+        .routes(routes!(schedules::show, schedules::set, schedules::remove))
+        .routes(routes!(schedules::pause))
+        .routes(routes!(schedules::resume))
+        .routes(routes!(schedules::run))
         .routes(routes!(agents::list))
         .routes(routes!(queues::list))
         .routes(routes!(queues::pause))

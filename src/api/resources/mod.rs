@@ -10,6 +10,7 @@ pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod posts;
 pub(crate) mod queues;
+pub(crate) mod schedules;
 pub(crate) mod tasks;
 pub(crate) mod templates;
 pub(crate) mod tokens;

@@ -9,10 +9,10 @@ use crate::error::ApiError;
 use crate::extract::{agent_type, task_id};
 use crate::views::Why;
 
-/// Says what a workflow, a task, a post, an approval or a queue waits for.
+/// Says what a workflow, a task, a post, an approval, a schedule or a queue waits for.
 #[utoipa::path(
     get, path = "/v1/why/{id}", operation_id = "why", tag = "why",
-    params(("id" = String, Path, description = "The id of a workflow, a post, an approval or a task, or an agent type")),
+    params(("id" = String, Path, description = "The id of a workflow, a post, an approval, a schedule or a task, or an agent type")),
     responses((status = 200, description = "One sentence", body = Why)),
 )]
 pub(crate) async fn show(
@@ -28,7 +28,7 @@ pub(crate) async fn show(
         state.engine.why_queue(&agent).await?
     } else {
         let told = format!(
-            "`{id}` is none of: the id of a workflow, a post or an approval, a task id (<workflow id>.<step \
+            "`{id}` is none of: the id of a workflow, a post, an approval or a schedule, a task id (<workflow id>.<step \
              name>), an agent type"
         );
         return Err(ApiError::malformed("id", told));

@@ -6,7 +6,7 @@ use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use galley_core::ids::WorkflowId;
-use galley_engine::{MAX_IDEMPOTENCY_KEY_BYTES, SubmitContext, WorkflowFilter};
+use galley_engine::{MAX_IDEMPOTENCY_KEY_BYTES, SubmitContext, Submitted, WorkflowFilter};
 use serde::Deserialize;
 
 use crate::authorize::{CancelWorkflow, May, Read, SubmitWorkflow as MaySubmit};
@@ -46,12 +46,7 @@ pub(crate) async fn submit(
     headers: HeaderMap,
     Body(submit): Body<SubmitWorkflow>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let Some(idempotency_key) = header(&headers, IDEMPOTENCY_KEY)? else {
-        let told = format!(
-            "required: 1-{MAX_IDEMPOTENCY_KEY_BYTES} bytes that name this submit, so that repeating it is harmless"
-        );
-        return Err(ApiError::malformed(IDEMPOTENCY_KEY, told));
-    };
+    let idempotency_key = idempotency_key(&headers)?;
     let context = SubmitContext {
         workspace: grant.workspace,
         actor: grant.actor.to_string(),
@@ -59,10 +54,26 @@ pub(crate) async fn submit(
         traceparent: Some(traceparent(&headers)),
     };
     let submitted = to_the_end(async move { state.engine.submit(&context, &submit.into()).await }).await?;
+    Ok(accepted(submitted))
+}
+
+/// The idempotency key that a submit must have.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<&str, ApiError> {
+    header(headers, IDEMPOTENCY_KEY)?.ok_or_else(|| {
+        let told = format!(
+            "required: 1-{MAX_IDEMPOTENCY_KEY_BYTES} bytes that name this submit, so that repeating it is harmless"
+        );
+        ApiError::malformed(IDEMPOTENCY_KEY, told)
+    })
+}
+
+/// An accepted workflow: 202 when this request made it, 200 when an earlier one
+/// did.
+pub(super) fn accepted(submitted: Submitted) -> impl IntoResponse {
     let status = if submitted.new { StatusCode::ACCEPTED } else { StatusCode::OK };
     let place = format!("/v1/workflows/{}", submitted.workflow);
     let view = SubmittedWorkflow { workflow_id: submitted.workflow, new: submitted.new };
-    Ok((status, [(LOCATION, place)], Json(view)))
+    (status, [(LOCATION, place)], Json(view))
 }
 
 /// Which workflows.

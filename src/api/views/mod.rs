@@ -18,6 +18,7 @@ mod health;
 mod posts;
 mod problem;
 mod queues;
+mod schedules;
 mod tasks;
 mod templates;
 mod why;
@@ -44,6 +45,7 @@ pub use posts::{
 };
 pub use problem::{Problem, ProblemAt};
 pub use queues::{LimitQueue, PauseQueue, Queue};
+pub use schedules::{AddSchedule, MissedRuns, Schedule, ScheduleDetail, ScheduleState, SetSchedule};
 pub use tasks::{AgentTaskHistory, Attempt, TaskError, TaskResult};
 pub use templates::Template;
 pub use why::Why;

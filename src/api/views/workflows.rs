@@ -40,6 +40,13 @@ impl From<SubmitWorkflow> for galley_engine::Submit {
     }
 }
 
+impl From<galley_engine::Submit> for SubmitWorkflow {
+    fn from(submit: galley_engine::Submit) -> Self {
+        let galley_engine::Submit { template, definition, input, priority } = submit;
+        Self { template, definition, input, priority }
+    }
+}
+
 /// An accepted workflow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

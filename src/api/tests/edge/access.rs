@@ -186,6 +186,14 @@ async fn each_route_takes_the_roles_of_the_table() {
         ("POST", "/v1/accounts", &[Operator, Admin]),
         ("POST", "/v1/accounts/X/test", &[Operator, Admin]),
         ("DELETE", "/v1/accounts/X", &[Operator, Admin]),
+        ("GET", "/v1/schedules?limit=0", everybody),
+        ("GET", "/v1/schedules/X", everybody),
+        ("POST", "/v1/schedules", &[Producer, Operator, Admin]),
+        ("PUT", "/v1/schedules/X", &[Producer, Operator, Admin]),
+        ("DELETE", "/v1/schedules/X", &[Producer, Operator, Admin]),
+        ("POST", "/v1/schedules/X/pause", &[Producer, Operator, Admin]),
+        ("POST", "/v1/schedules/X/resume", &[Producer, Operator, Admin]),
+        ("POST", "/v1/schedules/X/run", &[Producer, Operator, Admin]),
     ];
     let app = app();
     for (method, path, allowed) in routes {

@@ -207,6 +207,22 @@ impl Client {
         self.ask(self.request(Method::POST, path).json(body)).await
     }
 
+    /// PUT: a thing as a whole, anew.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub(crate) async fn put(&self, path: &[&str], body: &impl Serialize) -> Result<Value, Failure> {
+        self.ask(self.request(Method::PUT, path).json(body)).await
+    }
+
+    /// DELETE.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub(crate) async fn delete(&self, path: &[&str]) -> Result<Value, Failure> {
+        self.ask(self.request(Method::DELETE, path)).await
+    }
+
     /// A server-sent event stream, as one item per event: its name. It ends
     /// when the server or the network ends it.
     ///
@@ -339,6 +355,10 @@ fn list_command(path: &str) -> &'static str {
         "queues" => "`galley queue list`",
         "templates" => "`galley template list`",
         "dead-letters" => "`galley dead list`",
+        "posts" => "`galley post list`",
+        "approvals" => "`galley approval list`",
+        "accounts" => "`galley account list`",
+        "schedules" => "`galley schedule list`",
         _ => "`galley workflow list`",
     }
 }

@@ -1,4 +1,5 @@
-//! Files that people hand to commands; `-` is stdin.
+//! Files that people hand to commands (`-` is stdin), and the editor they change
+//! them in.
 
 use std::io::Read;
 use std::path::Path;
@@ -38,4 +39,29 @@ pub(crate) fn document<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T
         let name = if path.as_os_str() == "-" { "stdin".into() } else { path.display().to_string() };
         Failure::new(Exit::Refused, format!("{name} {what}")).detail(error)
     })
+}
+
+/// Opens a file in the person's editor and waits. `instead` names the flags that
+/// need none.
+///
+/// # Errors
+/// The editor did not start, or it failed.
+pub(crate) async fn edit(file: &Path, instead: &str) -> Result<(), Failure> {
+    let editor = ["VISUAL", "EDITOR"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|editor| !editor.is_empty()))
+        .unwrap_or_else(|| "vi".into());
+    // Through the shell, as editors come with arguments: `code --wait`.
+    let status = tokio::process::Command::new("sh")
+        .args(["-c", &format!("{editor} \"$1\""), "sh"])
+        .arg(file)
+        .status()
+        .await
+        .map_err(|error| Failure::usage(format!("could not start the editor `{editor}`")).detail(error))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("the editor `{editor}` failed; nothing was done"))
+        .detail(status)
+        .hint(format!("set EDITOR, or use {instead}")))
 }

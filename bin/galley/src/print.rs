@@ -136,9 +136,9 @@ pub(crate) mod style {
             "succeeded" | "completed" | "open" | "ready" | "ok" | "replayed" | "published" | "approved" => {
                 GOOD
             }
-            "running" | "queued" | "expanded" | "publishing" | "intent" | "repeated" => BUSY,
-            "scheduled" | "stalled" | "paused" | "warn" | "waiting" | "waiting_approval" | "unknown"
-            | "pending" => WARN,
+            "running" | "queued" | "active" | "expanded" | "publishing" | "intent" | "repeated" => BUSY,
+            "scheduled" | "stalled" | "paused" | "off" | "warn" | "waiting" | "waiting_approval"
+            | "unknown" | "pending" => WARN,
             "failed" | "dead" | "fail" | "crashed" | "overdue" | "in_doubt" => BAD,
             "blocked" | "skipped" | "cancelled" | "closed" | "discarded" | "draft" | "rejected"
             | "expired" | "void" | "not_sent" => DIM,

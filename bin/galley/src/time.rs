@@ -14,6 +14,13 @@ pub(crate) fn ago(time: &str) -> String {
     }
 }
 
+/// An RFC 3339 time as people in a zone say it: `Mon 2026-11-30 09:30`; the text
+/// itself where that cannot be said.
+pub(crate) fn local(time: &str, zone: &str) -> String {
+    let at = time.parse::<Timestamp>().and_then(|at| at.in_tz(zone));
+    at.map_or_else(|_| time.to_owned(), |at| at.strftime("%a %Y-%m-%d %H:%M").to_string())
+}
+
 fn between(at: Timestamp, now: Timestamp) -> String {
     let millis = now.as_millisecond() - at.as_millisecond();
     let amount = rough(Duration::from_millis(millis.unsigned_abs()));

@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use galley_api::views;
-use reqwest::Method;
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 
-use super::{change, listed_by};
+use super::listed_by;
 use crate::cli::{self, Remote, Run, Settings};
 use crate::client;
 use crate::config::Flags;
@@ -121,7 +120,7 @@ impl Run for Account {
             }
             AccountCommand::Remove { name } => {
                 let path = ["v1", "accounts", &name];
-                let answer = change(&settings, Method::DELETE, &path, None).await.map_err(known)?;
+                let answer = client.delete(&path).await.map_err(known)?;
                 let told = "its posts that are not out become dead letters when their time comes";
                 cli::done(json, &answer, &format!("account {name} and its credential are removed; {told}"))
             }

@@ -4,10 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use galley_api::views;
-use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::change;
 use crate::cli::{Remote, Run, Settings};
 use crate::client;
 use crate::config::Flags;
@@ -124,9 +122,7 @@ impl Run for Automation {
                         .hint("`galley automation get --json` prints one"));
                 };
                 let policy = Value::Object(set.over(policy));
-                change(&settings, Method::PUT, &path, Some(&policy)).await.map_err(|failure| match failure
-                    .exit
-                {
+                client.put(&path, &policy).await.map_err(|failure| match failure.exit {
                     Exit::Conflict => failure.hint("`galley automation get` shows it as it is now"),
                     _ => failure,
                 })?

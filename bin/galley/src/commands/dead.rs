@@ -12,7 +12,7 @@ use crate::client::{self, Client};
 use crate::config::Flags;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::files::{document, input};
+use crate::files::{self, document, input};
 use crate::table::{Table, cell, state};
 use crate::{print, show, time};
 
@@ -257,7 +257,7 @@ async fn edited(client: &Client, task: &str) -> Result<Value, Failure> {
         .map_err(|error| Failure::unexpected("a value does not serialize").detail(error))?;
     let file = std::env::temp_dir().join(format!("galley-{}.json", cli::new_key()));
     crate::found::write_private(&file, &format!("{before}\n"))?;
-    let after = edit(&file).await.and_then(|()| input(&file));
+    let after = files::edit(&file, "--input FILE").await.and_then(|()| input(&file));
     let value = after.and_then(|after| {
         if after.trim() == before.trim() {
             return Err(Failure::new(Exit::Refused, "the input was not changed; nothing was done")
@@ -272,24 +272,4 @@ async fn edited(client: &Client, task: &str) -> Result<Value, Failure> {
         let _ = std::fs::remove_file(&file);
     }
     value
-}
-
-async fn edit(file: &std::path::Path) -> Result<(), Failure> {
-    let editor = ["VISUAL", "EDITOR"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok().filter(|editor| !editor.is_empty()))
-        .unwrap_or_else(|| "vi".into());
-    // Through the shell, as editors come with arguments: `code --wait`.
-    let status = tokio::process::Command::new("sh")
-        .args(["-c", &format!("{editor} \"$1\""), "sh"])
-        .arg(file)
-        .status()
-        .await
-        .map_err(|error| Failure::usage(format!("could not start the editor `{editor}`")).detail(error))?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(Failure::usage(format!("the editor `{editor}` failed; nothing was done"))
-        .detail(status)
-        .hint("set EDITOR, or give the new input with --input FILE"))
 }

@@ -1,19 +1,18 @@
 //! `galley post`: what goes out, and its receipt.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use galley_api::views;
 use galley_core::ids::WorkflowId;
-use reqwest::Method;
 
-use super::{change, listed_by};
+use super::listed_by;
 use crate::cli::{self, Remote, Run, Settings};
 use crate::client::{self, Client};
 use crate::config::Flags;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::files::input;
+use crate::files::{self, input};
 use crate::table::{Table, cell, state};
 use crate::{print, show, time};
 
@@ -149,7 +148,7 @@ impl Run for Post {
                 print::say(&next(&detail));
                 Ok(())
             }
-            PostCommand::Edit(edit) => edit.run(&settings, &client, json).await,
+            PostCommand::Edit(edit) => edit.run(&client, json).await,
             PostCommand::Reschedule { post, at, any_time: _ } => {
                 let path = path(&post, "reschedule");
                 let body = views::ReschedulePost { at: at.clone() };
@@ -260,7 +259,7 @@ fn next(detail: &views::PostDetail) -> String {
 }
 
 impl Edit {
-    async fn run(self, settings: &Settings, client: &Client, json: bool) -> Result<(), Failure> {
+    async fn run(self, client: &Client, json: bool) -> Result<(), Failure> {
         let known = listed_by("galley post list");
         let answer = client.get(&["v1", "posts", &self.post]).await.map_err(&known)?;
         let seen: views::PostDetail = client::read(&answer)?;
@@ -283,8 +282,7 @@ impl Edit {
             }
         };
         let body = views::EditPost { text, link, revision: Some(seen.revision), approve: self.approve };
-        let changed =
-            change(settings, Method::PUT, &["v1", "posts", &self.post], Some(&cli::json_of(&body)?)).await;
+        let changed = client.put(&["v1", "posts", &self.post], &body).await;
         let answer = match (changed, &kept) {
             (Ok(answer), _) => answer,
             // A text that was refused is somebody's work.
@@ -318,7 +316,7 @@ impl Edit {
 async fn edited(post: &str, before: &str) -> Result<(String, PathBuf), Failure> {
     let file = std::env::temp_dir().join(format!("galley-{}.txt", cli::new_key()));
     crate::found::write_private(&file, &format!("{before}\n"))?;
-    let left = match open_editor(&file).await {
+    let left = match files::edit(&file, "--text or --file").await {
         Ok(()) => input(&file),
         Err(failure) => Err(failure),
     };
@@ -335,24 +333,4 @@ async fn edited(post: &str, before: &str) -> Result<(String, PathBuf), Failure> 
             Err(failure)
         }
     }
-}
-
-async fn open_editor(file: &Path) -> Result<(), Failure> {
-    let editor = ["VISUAL", "EDITOR"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok().filter(|editor| !editor.is_empty()))
-        .unwrap_or_else(|| "vi".into());
-    // Through the shell, as editors come with arguments: `code --wait`.
-    let status = tokio::process::Command::new("sh")
-        .args(["-c", &format!("{editor} \"$1\""), "sh"])
-        .arg(file)
-        .status()
-        .await
-        .map_err(|error| Failure::usage(format!("could not start the editor `{editor}`")).detail(error))?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(Failure::usage(format!("the editor `{editor}` failed; nothing was done"))
-        .detail(status)
-        .hint("set EDITOR, or give the new text with --text or --file"))
 }

@@ -15,9 +15,9 @@ use crate::print::{self, style};
   galley why 0199d1c2-…            a workflow, by its id
   galley why 0199d1c2-….review     a task: the workflow's id, a dot, the step's name
   galley why content_creator       an agent's queue
-  galley why 5b7c9d0e-…            a post or an approval, by its id")]
+  galley why 5b7c9d0e-…            a post, an approval or a schedule, by its id")]
 pub(crate) struct Why {
-    /// The id of a workflow, a post, an approval or a task, or an agent type
+    /// The id of a workflow, a post, an approval, a schedule or a task, or an agent type
     id: String,
     #[command(flatten)]
     remote: Remote,

@@ -152,23 +152,33 @@ impl Submit {
 
     /// The request, put together from file and flags.
     fn submission(&self) -> Result<views::SubmitWorkflow, Failure> {
-        let mut submission = match (&self.file, &self.template) {
+        let base = match (&self.file, &self.template) {
             (Some(file), _) => from_file(file)?,
             (None, template) => views::SubmitWorkflow { template: template.clone(), ..Default::default() },
         };
-        if let Some(file) = &self.input {
-            if self.file.as_deref() == Some(Path::new("-")) && file == Path::new("-") {
-                return Err(Failure::usage("stdin cannot be both the submission and its input"));
-            }
-            submission.input = document(&input(file)?, file)?;
-        }
-        submission.priority = self.priority.or(submission.priority);
-        Ok(submission)
+        with_input(base, self.file.as_deref(), self.input.as_deref(), self.priority)
     }
 }
 
+/// A submission with the input of another file and a priority, where given.
+pub(super) fn with_input(
+    mut submission: views::SubmitWorkflow,
+    file: Option<&Path>,
+    brief: Option<&Path>,
+    priority: Option<u8>,
+) -> Result<views::SubmitWorkflow, Failure> {
+    if let Some(brief) = brief {
+        if file == Some(Path::new("-")) && brief == Path::new("-") {
+            return Err(Failure::usage("stdin cannot be both the submission and its input"));
+        }
+        submission.input = document(&input(brief)?, brief)?;
+    }
+    submission.priority = priority.or(submission.priority);
+    Ok(submission)
+}
+
 /// A submission, or a definition that becomes one.
-fn from_file(file: &Path) -> Result<views::SubmitWorkflow, Failure> {
+pub(super) fn from_file(file: &Path) -> Result<views::SubmitWorkflow, Failure> {
     let text = input(file)?;
     let value: Value = document(&text, file)?;
     let hint =

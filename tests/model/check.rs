@@ -5,12 +5,24 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::fmt::Debug;
+use std::hash::Hash;
 
 use stateright::{Checker, HasDiscoveries, Model, Path};
 
-use crate::action::Action;
-use crate::protocol::Protocol;
-use crate::state::State;
+/// A model that is searched.
+pub trait Searched:
+    Model<State: Copy + Eq + Hash + Debug + Send + Sync, Action: Copy + PartialEq + Debug + Send + Sync>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+    /// The same without what must be seen to happen: a search for a
+    /// counterexample ends before that.
+    #[must_use]
+    fn without_witnesses(&self) -> Self;
+}
 
 /// What an exhaustive search saw.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,11 +35,11 @@ pub struct Explored {
 
 /// How a promise is broken.
 #[derive(Clone, Debug)]
-pub struct Counterexample {
-    /// The actions, from the accepted workflow to the broken promise.
-    pub actions: Vec<Action>,
+pub struct Counterexample<M: Searched> {
+    /// The actions, from the beginning to the broken promise.
+    pub actions: Vec<M::Action>,
     /// The state in which it is broken.
-    pub last: State,
+    pub last: M::State,
 }
 
 /// Searches all of it.
@@ -35,7 +47,7 @@ pub struct Counterexample {
 /// # Panics
 /// With the path, if a promise is broken; with the name, if a witness of the
 /// theme was never seen.
-pub fn explore(protocol: &Protocol) -> Explored {
+pub fn explore<M: Searched>(protocol: &M) -> Explored {
     // One thread, so that the search is breadth first and its depth repeatable.
     let checker = protocol.clone().checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     checker.assert_properties();
@@ -43,11 +55,10 @@ pub fn explore(protocol: &Protocol) -> Explored {
 }
 
 /// The shortest way to break one promise, if there is any.
-pub fn counterexample(protocol: &Protocol, promise: &'static str) -> Option<Counterexample> {
-    let search = |shorter_than: Option<usize>| -> Option<Path<State, Action>> {
-        let mut builder = Protocol { witnesses: &[], ..protocol.clone() }
-            .checker()
-            .finish_when(HasDiscoveries::AnyOf([promise].into()));
+pub fn counterexample<M: Searched>(protocol: &M, promise: &'static str) -> Option<Counterexample<M>> {
+    let search = |shorter_than: Option<usize>| -> Option<Path<M::State, M::Action>> {
+        let mut builder =
+            protocol.without_witnesses().checker().finish_when(HasDiscoveries::AnyOf([promise].into()));
         if let Some(states) = shorter_than {
             builder = builder.target_max_depth(states);
         }
@@ -71,9 +82,9 @@ pub fn counterexample(protocol: &Protocol, promise: &'static str) -> Option<Coun
 ///
 /// # Panics
 /// If there is a cycle.
-pub fn assert_every_path_ends(protocol: &Protocol) -> usize {
+pub fn assert_every_path_ends<M: Searched>(protocol: &M) -> usize {
     // true: still on the path that is being walked.
-    let mut on_path: HashMap<State, bool> = HashMap::new();
+    let mut on_path: HashMap<M::State, bool> = HashMap::new();
     for start in protocol.init_states() {
         let mut path = vec![(start, protocol.next_states(&start))];
         on_path.insert(start, true);

@@ -1,4 +1,5 @@
-//! The dispatch protocol as a model, searched exhaustively.
+//! The dispatch protocol as a model, searched exhaustively; and, in
+//! [`publishing`], the publish path as another.
 //!
 //! Why this room exists: the promise "nothing lost, nothing twice" rests on how
 //! a handful of small writes interleave with crashes. No amount of running the
@@ -38,13 +39,14 @@ mod next;
 mod possible;
 mod property;
 mod protocol;
+pub mod publishing;
 mod shortcut;
 mod state;
 mod theme;
 mod witness;
 
 pub use action::{Action, Duty, Outcome, Reply};
-pub use check::{Counterexample, Explored, assert_every_path_ends, counterexample, explore};
+pub use check::{Counterexample, Explored, Searched, assert_every_path_ends, counterexample, explore};
 pub use protocol::{Bounds, Effect, Protocol};
 pub use shortcut::Shortcut;
 pub use state::State;

@@ -7,6 +7,7 @@
 use stateright::{Model, Property};
 
 use crate::action::Action;
+use crate::check::Searched;
 use crate::property;
 use crate::shortcut::Shortcut;
 use crate::state::{
@@ -181,5 +182,11 @@ impl Model for Protocol {
         let mut all = property::promises();
         all.extend(self.witnesses.iter().map(|witness| witness.property()));
         all
+    }
+}
+
+impl Searched for Protocol {
+    fn without_witnesses(&self) -> Self {
+        Self { witnesses: &[], ..self.clone() }
     }
 }

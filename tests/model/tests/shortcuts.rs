@@ -19,13 +19,13 @@ const DURABLE: &str = "what was acknowledged is durable";
 const BOUNDED: &str = "attempts are bounded";
 const STUCK: &str = "nothing is stuck";
 
-fn has(found: &Counterexample, what: impl Fn(&Action) -> bool) -> bool {
+fn has(found: &Counterexample<Protocol>, what: impl Fn(&Action) -> bool) -> bool {
     found.actions.iter().any(what)
 }
 
 /// Looks for the counterexample, demands that the sound protocol has none within
 /// the same bounds, and that the page shows it.
-fn caught(base: &Protocol, shortcuts: &[Shortcut], promise: &'static str) -> Counterexample {
+fn caught(base: &Protocol, shortcuts: &[Shortcut], promise: &'static str) -> Counterexample<Protocol> {
     let broken = Protocol { shortcuts: shortcuts.to_vec(), ..base.clone() };
     let Some(found) = counterexample(&broken, promise) else {
         panic!("{shortcuts:?} does not break \"{promise}\"");

@@ -1,0 +1,78 @@
+//! The publish path, as designed, holds in every theme; and every search saw the
+//! rescues it is about.
+
+use galley_model::publishing::{THEMES, Witness, theme};
+use galley_model::{assert_every_path_ends, explore};
+
+/// The page that says how much was searched.
+const PAGE: &str = include_str!("../../../docs/model.md");
+
+fn holds(name: &str) {
+    let seen = explore(&theme(name));
+    let row = format!("| {name} | {} | {} |", seen.states, seen.depth);
+    assert!(PAGE.contains(&row), "docs/model.md should say: {row}");
+}
+
+macro_rules! themes {
+    ($($test:ident: $name:literal,)+) => {
+        $(#[test]
+        fn $test() {
+            holds($name);
+        })+
+
+        #[test]
+        fn every_theme_is_searched() {
+            let named: Vec<_> = THEMES.iter().map(|(name, _)| *name).collect();
+            assert_eq!(named, [$($name),+]);
+        }
+    };
+}
+
+themes! {
+    approvals: "approvals",
+    edits: "edits",
+    policy: "policy",
+    day: "day",
+    limit_changed: "limit changed",
+    accounts_limit: "account's limit",
+    two_accounts: "two accounts",
+    idempotent: "idempotent",
+    verifiable: "verifiable",
+    blind: "blind",
+    lost_replies_idempotent: "lost replies, idempotent",
+    lost_replies_verifiable: "lost replies, verifiable",
+    lost_replies_blind: "lost replies, blind",
+    cancelled_idempotent: "cancelled, idempotent",
+    cancelled_verifiable: "cancelled, verifiable",
+    cancelled_while_asked: "cancelled while asked",
+    two_in_doubt: "two in doubt",
+}
+
+#[test]
+fn every_rescue_is_seen_by_some_theme() {
+    for witness in Witness::ALL {
+        assert!(
+            THEMES.iter().any(|(_, model)| model.witnesses.contains(witness)),
+            "{witness:?} is seen by no theme"
+        );
+    }
+}
+
+/// "Nothing is stuck" and "every post settles" mean what they say only if the
+/// system cannot go round for ever.
+#[test]
+fn every_path_ends() {
+    for name in [
+        "approvals",
+        "policy",
+        "limit changed",
+        "account's limit",
+        "verifiable",
+        "lost replies, idempotent",
+        "lost replies, blind",
+        "cancelled, verifiable",
+    ] {
+        let model = theme(name);
+        assert_eq!(assert_every_path_ends(&model), explore(&model).states, "{name}");
+    }
+}

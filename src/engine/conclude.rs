@@ -94,7 +94,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Records what a look found. `Ok(Send)`: it is not there, send it again.
+    /// Records what a look found. A post that is not there is tried again like
+    /// any that was not sent: a policy, a limit or a cancel of today has its say.
     ///
     /// # Errors
     /// As [`Engine::conclude_publish`].
@@ -104,24 +105,21 @@ impl Engine {
         sending: Sending,
         duration_ms: u32,
         looked: Looked,
-    ) -> Result<Begin, EngineError> {
-        match looked {
+    ) -> Result<(), EngineError> {
+        let sent = match looked {
             Looked::Found(receipt) => {
                 seen(Rescue::PublishedByLook);
-                self.conclude_publish(claim, &sending, duration_ms, &Sent::Published(receipt)).await?;
-                Ok(Begin::Nothing)
+                Sent::Published(receipt)
             }
-            // Nobody can send it any more, and it is not there.
-            Looked::Absent => {
+            Looked::Absent if sending.settled => {
                 seen(Rescue::AbsentThenSent);
-                self.repeat_publish(claim, Sending { doubtful: false, ..sending }).await
+                Sent::NotSent { why: "the platform was asked: it is not there".into(), retry_after_ms: None }
             }
-            Looked::Unknown(why) => {
-                let told = format!("could not look: {why}");
-                self.conclude_publish(claim, &sending, duration_ms, &Sent::Unknown(told)).await?;
-                Ok(Begin::Nothing)
-            }
-        }
+            Looked::Absent => Sent::Unknown("it is not there, but may still appear".into()),
+            Looked::Unknown(why) => Sent::Unknown(format!("could not look: {why}")),
+        };
+        // The look has answered what earlier calls left open.
+        self.conclude_publish(claim, &Sending { doubtful: false, ..sending }, duration_ms, &sent).await
     }
 
     /// Only a person can find out.

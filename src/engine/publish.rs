@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use galley_core::automation::Gate;
-use galley_core::decide::Event;
+use galley_core::decide::{Event, Refusal};
 use galley_core::hash;
 use galley_core::ids::{AgentType, ApprovalId, PostId, WorkspaceId};
 use galley_core::plan::Problem;
@@ -88,6 +88,9 @@ pub struct Sending {
     /// An earlier call may have put it there, and nobody looked: that this call
     /// did not says nothing about the post.
     pub doubtful: bool,
+    /// Whatever was sent shows by now: a look that does not find it proves that
+    /// it is not there.
+    pub settled: bool,
 }
 
 /// What is to be done about a claimed publish step.
@@ -103,6 +106,9 @@ pub enum Begin {
 
 /// How often a decision is taken again because something changed meanwhile.
 const TRIES: usize = 8;
+
+/// Why a person is asked about a post of a platform that keeps keys.
+const KEY_GONE: &str = "the platform no longer keeps the key of this post for sure";
 
 /// Slots this close are now.
 const SOON: Duration = Duration::from_millis(500);
@@ -276,11 +282,11 @@ impl Engine {
         }
         let since_s = u64::try_from(publication.since_s).unwrap_or(0);
         match if planted(Bug::BlindRepeat) { Next::Repeat } else { after(found.capability, since_s) } {
-            Next::Repeat => self.repeat_publish(claim, sending).await,
+            Next::Repeat => self.repeat_publish(claim, found.capability, sending).await,
             Next::Look => Ok(Begin::Look(Box::new(sending))),
             Next::Ask => {
                 let told = match found.capability {
-                    Capability::Idempotent { .. } => "the platform no longer keeps the key of this post",
+                    Capability::Idempotent { .. } => KEY_GONE,
                     _ => "the platform cannot be asked whether the post is there",
                 };
                 self.doubt(claim, &publication.effect_key, told.into()).await?;
@@ -289,28 +295,44 @@ impl Engine {
         }
     }
 
-    /// Writes that a post of which nobody knows is sent once more with its key.
-    ///
-    /// # Errors
-    /// Postgres is away.
-    pub async fn repeat_publish(&self, claim: &Claimed, mut sending: Sending) -> Result<Begin, EngineError> {
+    /// Writes that a post of which nobody knows is sent once more with its key,
+    /// and will be heard while the platform still keeps that.
+    async fn repeat_publish(
+        &self,
+        claim: &Claimed,
+        capability: Capability,
+        mut sending: Sending,
+    ) -> Result<Begin, EngineError> {
         let window = self.config().publishing.window;
+        let key_kept_s = match capability {
+            Capability::Idempotent { window_s } => window_s,
+            // Only a planted bug gets here.
+            Capability::Verifiable { .. } | Capability::Blind => u64::from(u32::MAX),
+        };
         let begun = Instant::now();
         let record = PostRecord {
             ops: vec![PostOp::Repeat {
                 effect_key: sending.effect_key.clone(),
                 nonce: claim.token.nonce.0,
                 window_ms: millis(window),
+                key_kept_s,
             }],
             ..PostRecord::default()
         };
-        match self.publish_event(claim, Event::Repeated { token: claim.token }, record).await? {
+        let why = match self.publish_event(claim, Event::Repeated { token: claim.token }, record).await? {
             Verdict::Done => {
                 sending.not_after = begun + window;
-                Ok(Begin::Send(Box::new(sending)))
+                return Ok(Begin::Send(Box::new(sending)));
             }
-            _ => Ok(Begin::Nothing),
-        }
+            Verdict::Overtaken(_) => KEY_GONE,
+            Verdict::Refused(Refusal::AlreadyOver) => {
+                "its workflow was cancelled, and asking the platform would send the post if it is not out yet"
+            }
+            // Somebody else's by now.
+            _ => return Ok(Begin::Nothing),
+        };
+        self.doubt(claim, &sending.effect_key, why.into()).await?;
+        Ok(Begin::Nothing)
     }
 
     async fn approval_of(&self, claim: &Claimed, post: &PostRow) -> Result<Option<ApprovalId>, EngineError> {
@@ -383,6 +405,7 @@ impl Engine {
         let mut ops = vec![
             PostOp::GuardPost { post: post.id, version: post.version },
             PostOp::GuardConfig { version: policy.version },
+            PostOp::GuardAccount { account: found.account.id },
         ];
         if let Some(approval) = approval {
             ops.push(PostOp::GuardApproval { approval, content_hash: post.content_hash.clone() });
@@ -421,6 +444,7 @@ impl Engine {
                 credential,
                 not_after: begun + window,
                 doubtful: false,
+                settled: false,
             }))
         };
         if sends_first(claim.token.nonce.0) {
@@ -481,6 +505,7 @@ impl Engine {
             // waits no longer than that.
             not_after: begun + Duration::from_millis(u64::try_from(publication.left_ms).unwrap_or(0)),
             doubtful: publication.sends > 1 || publication.state != "intent",
+            settled: has_settled(found.capability, publication.left_ms),
         })
     }
 
@@ -569,6 +594,18 @@ pub(crate) struct Found {
     pub(crate) publication: Option<PublicationRow>,
     settings: Value,
     capability: Capability,
+}
+
+/// Whether the last call that may have been made shows on the platform by now;
+/// `left_ms` counts down to the last moment anybody could make it.
+fn has_settled(capability: Capability, left_ms: i64) -> bool {
+    let settle_ms = match capability {
+        Capability::Verifiable { settle_s } => {
+            i64::try_from(settle_s).unwrap_or(i64::MAX).saturating_mul(1_000)
+        }
+        Capability::Idempotent { .. } | Capability::Blind => 0,
+    };
+    left_ms.saturating_neg() >= settle_ms || planted(Bug::ResolverTooEarly)
 }
 
 /// The question to a person about the newest revision of a post.

@@ -50,6 +50,9 @@ pub enum Overtaken {
     /// The workspace's policy was changed.
     #[error("the policy was changed meanwhile")]
     Config,
+    /// The account was removed.
+    #[error("the account was removed meanwhile")]
+    Account,
     /// Nobody said yes to these bytes, or the question is closed.
     #[error("the approval is not there, or was answered meanwhile")]
     Approval,

@@ -69,6 +69,11 @@ pub enum PostOp {
         /// What was seen.
         version: i64,
     },
+    /// Nobody removed the account.
+    GuardAccount {
+        /// Which.
+        account: AccountId,
+    },
     /// A person said yes to these bytes.
     GuardApproval {
         /// The yes.
@@ -169,6 +174,9 @@ pub enum PostOp {
         nonce: u64,
         /// Milliseconds in which it may be sent.
         window_ms: u64,
+        /// Seconds the platform keeps the key, from the first call of which
+        /// nobody knew the outcome. The window has to fit in.
+        key_kept_s: u64,
     },
     /// What became of it.
     Conclude {
@@ -231,6 +239,13 @@ async fn write_one(
         PostOp::GuardConfig { version } => {
             let now = config_version(connection, workspace).await?;
             if now == *version { Ok(()) } else { Err(StoreError::Overtaken(Overtaken::Config)) }
+        }
+        PostOp::GuardAccount { account } => {
+            // Shared, as the policy is: removing the account waits for intents.
+            let guard = sqlx::query(
+                "SELECT 1 FROM accounts WHERE workspace_id = $1 AND id = $2 AND removed_at IS NULL FOR SHARE",
+            );
+            found(connection, guard.bind(workspace).bind(account.0), Overtaken::Account).await
         }
         PostOp::GuardApproval { approval, content_hash } => {
             let guard = guarded(
@@ -323,17 +338,19 @@ async fn write_one(
             take_quota(connection, workspace, effect_key, takes, day, *window_ms).await
         }
         PostOp::Intend(intent) => intend(connection, key, step, intent).await,
-        PostOp::Repeat { effect_key, nonce, window_ms } => {
+        PostOp::Repeat { effect_key, nonce, window_ms, key_kept_s } => {
             let repeat = sqlx::query(
                 "UPDATE publications
                     SET state = 'intent', nonce = $3, sends = sends + 1,
                         not_after = galley_now() + $4 * interval '1 ms'
-                  WHERE workspace_id = $1 AND effect_key = $2 AND state IN ('intent', 'unknown')",
+                  WHERE workspace_id = $1 AND effect_key = $2 AND state IN ('intent', 'unknown')
+                    AND first_sent_at + $5 * interval '1 s' >= galley_now() + $4 * interval '1 ms'",
             )
             .bind(workspace)
             .bind(effect_key)
             .bind(*nonce as i64)
-            .bind(*window_ms as i64);
+            .bind(*window_ms as i64)
+            .bind(i64::try_from(*key_kept_s).unwrap_or(i64::MAX));
             found(connection, repeat, Overtaken::Publication).await?;
             tell(connection, workspace, effect_key, "repeated", None).await
         }

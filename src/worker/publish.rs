@@ -167,7 +167,8 @@ impl Postman {
                 Ok(Begin::Nothing)
             }
             Entry::Looked(sending, looked, took) => {
-                self.engine.conclude_look(claim, (**sending).clone(), *took, looked.clone()).await
+                self.engine.conclude_look(claim, (**sending).clone(), *took, looked.clone()).await?;
+                Ok(Begin::Nothing)
             }
         }
     }

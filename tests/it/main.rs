@@ -21,6 +21,7 @@ mod outages;
 mod policies;
 mod publish_crashes;
 mod publish_races;
+mod publish_resolve;
 mod publishing;
 mod queues;
 mod retries;

@@ -4,8 +4,9 @@
 use std::time::{Duration, Instant};
 
 use galley_core::automation::Mode;
+use galley_core::ids::WorkspaceId;
 use galley_core::publish::PostContent;
-use galley_engine::Begin;
+use galley_engine::{Begin, Engine, EngineError};
 use sqlx::{Connection, Executor, PgConnection};
 
 use crate::harness::posts::{account, autonomous, in_state, policy, post_of, question, submit, writer};
@@ -120,11 +121,12 @@ async fn a_change_of_the_policy_meets_an_intent() {
     meet(Rival::Policy).await;
 }
 
-/// A workspace whose policy nobody set has no row that an intent could hold: a
-/// policy that is set while the intent commits must wait for it all the same,
-/// or somebody is told "no more posts" before the post goes out.
-#[tokio::test]
-async fn the_first_policy_waits_for_an_intent() {
+/// A change that is acknowledged while the intent commits would be told to be in
+/// force before a post goes out that it forbids: it has to wait.
+async fn waits_for_an_intent<F>(change: impl FnOnce(Engine, WorkspaceId) -> F)
+where
+    F: Future<Output = Result<(), EngineError>> + Send + 'static,
+{
     let network = Network::new();
     let mut bed = Bed::with(Setup { network: Some(network.clone()), ..Setup::default() }).await;
     account(&bed, "main", serde_json::json!({})).await;
@@ -139,7 +141,7 @@ async fn the_first_policy_waits_for_an_intent() {
     bed.engine.approve(bed.workspace, asked.id, None, None, "ada").await.unwrap();
     let claim = bed.claim_one(&session, "publisher").await;
 
-    // Holds the intent's transaction where it has seen the policy and not
+    // Holds the intent's transaction where it has seen everything else and not
     // committed yet: it wants the approval next.
     let mut holder = PgConnection::connect(&bed.database_url).await.unwrap();
     holder.execute("BEGIN").await.unwrap();
@@ -149,27 +151,45 @@ async fn the_first_policy_waits_for_an_intent() {
     let blocked = "SELECT count(*) FROM pg_stat_activity
                     WHERE datname = current_database() AND wait_event_type = 'Lock'";
     until("the intent waits for the approval", async || bed.count(blocked).await == 1).await;
-    let (other, workspace) = (bed.another_engine(), bed.workspace);
-    let change = tokio::spawn(async move {
-        let mut config = other.policy(workspace).await.unwrap().config;
-        config.allowed_platforms = Some(vec!["elsewhere".into()]);
-        other.set_policy(workspace, &config, None, "eve").await
-    });
-    until("the policy waits, or is set", async || change.is_finished() || bed.count(blocked).await == 2)
+    let change = tokio::spawn(change(bed.another_engine(), bed.workspace));
+    until("the change waits, or is made", async || change.is_finished() || bed.count(blocked).await == 2)
         .await;
-    assert!(
-        !change.is_finished(),
-        "somebody was told that the policy is set, and the post goes out after that"
-    );
+    assert!(!change.is_finished(), "somebody was told that it is so, and the post goes out after that");
     holder.execute("COMMIT").await.unwrap();
     assert!(matches!(intent.await.unwrap().unwrap(), Begin::Send(_)));
     change.await.unwrap().unwrap();
     holder.close().await.unwrap();
+    // This session sends nothing: whoever comes next finds out what became of
+    // the post.
     bed.execute("UPDATE sessions SET closed_at = now()").await;
     bed.start_duties();
     bed.start_worker(&writer(), 8).await;
-    in_state(&bed, key, "published").await;
+    until("it is out, or a person is asked", async || {
+        bed.count("SELECT count(*) FROM posts WHERE state IN ('published', 'in_doubt')").await == 1
+    })
+    .await;
+    assert_eq!(network.duplicates(), 0);
+    bed.engine.cancel(key, "test").await.ok();
     bed.end().await;
+}
+
+/// A workspace whose policy nobody set has no row that an intent could hold.
+#[tokio::test]
+async fn the_first_policy_waits_for_an_intent() {
+    waits_for_an_intent(async |engine: Engine, workspace| {
+        let mut config = engine.policy(workspace).await?.config;
+        config.allowed_platforms = Some(vec!["elsewhere".into()]);
+        engine.set_policy(workspace, &config, None, "eve").await.map(|_| ())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn removing_an_account_waits_for_an_intent() {
+    waits_for_an_intent(async |engine: Engine, workspace| {
+        engine.remove_account(workspace, "main", "eve").await
+    })
+    .await;
 }
 
 /// A worker that was stopped between its intent and the reply: it may not send

@@ -91,6 +91,10 @@ impl Mover<'_> {
 
     pub(super) fn repeated(&mut self, token: Token) -> Result<(), Refusal> {
         self.sent(token)?;
+        if self.run.cancelled {
+            // It may put the post there only now, after somebody said "no".
+            return Err(Refusal::AlreadyOver);
+        }
         self.step_mut(token.step);
         Ok(())
     }

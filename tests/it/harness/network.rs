@@ -87,7 +87,9 @@ impl Publisher for Network {
 
     fn capability(&self, settings: &Value) -> Capability {
         match settings["kind"].as_str() {
-            Some("verifiable") => Capability::Verifiable { settle_s: 0 },
+            Some("verifiable") => {
+                Capability::Verifiable { settle_s: settings["settleSeconds"].as_u64().unwrap_or(0) }
+            }
             Some("blind") => Capability::Blind,
             _ => Capability::Idempotent { window_s: 3_600 },
         }

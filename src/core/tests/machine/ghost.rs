@@ -54,9 +54,8 @@ impl Ghost {
             Event::Held { token } | Event::Postponed { token, .. } | Event::Intent { token } => {
                 holds(token) && !may_be_out(&token.step)
             }
-            Event::Repeated { token } | Event::Unsure { token } | Event::Doubted { token } => {
-                holds(token) && may_be_out(&token.step)
-            }
+            Event::Repeated { token } => holds(token) && may_be_out(&token.step) && !self.cancelled,
+            Event::Unsure { token } | Event::Doubted { token } => holds(token) && may_be_out(&token.step),
             Event::LeaseLost { step, session } => {
                 self.holders.get(step).is_some_and(|(_, held)| held == session)
             }

@@ -3,6 +3,7 @@
 
 use galley_core::ids::{StepIndex, WorkflowId};
 use galley_core::plan::Plan;
+use galley_core::report::Usage;
 use galley_core::run::{Run, StepState};
 use galley_engine::store::AttemptRow;
 use galley_engine::{WorkflowHistory, WorkflowView};
@@ -90,7 +91,7 @@ fn contribution(history: &WorkflowHistory, step: StepIndex, name: String) -> Con
     let view = &history.workflow;
     let run = &view.run.steps[usize::from(step)];
     let result = history.results.get(&step);
-    let usage = result.map(|result| result.usage.clone()).unwrap_or_default();
+    let usage = bill(history, step);
     Contribution {
         task_id: task_id(view.row.key.workflow, &name),
         step: name,
@@ -111,6 +112,24 @@ fn contribution(history: &WorkflowHistory, step: StepIndex, name: String) -> Con
         due_at: history.due.get(&step).cloned(),
         error: if result.is_some() { None } else { last_attempt(history, step).map(error_of) },
     }
+}
+
+/// What a step cost: its attempts that failed were not free. Who answered is
+/// told of the attempt that succeeded, or else of the last.
+fn bill(history: &WorkflowHistory, step: StepIndex) -> Usage {
+    let failed = history.attempts.iter().filter(|attempt| attempt.step == step).map(|attempt| &attempt.usage);
+    summed(failed, history.results.get(&step).map(|result| &result.usage))
+}
+
+fn summed<'a>(failed: impl Iterator<Item = &'a Usage>, succeeded: Option<&'a Usage>) -> Usage {
+    failed.chain(succeeded).fold(Usage::default(), |sum, usage| Usage {
+        provider: usage.provider.clone().or(sum.provider),
+        model: usage.model.clone().or(sum.model),
+        tokens_in: sum.tokens_in.saturating_add(usage.tokens_in),
+        tokens_out: sum.tokens_out.saturating_add(usage.tokens_out),
+        cost_micros: sum.cost_micros.saturating_add(usage.cost_micros),
+        cache_hit: usage.cache_hit,
+    })
 }
 
 fn duration_ms(history: &WorkflowHistory, step: StepIndex) -> u64 {
@@ -165,7 +184,7 @@ fn outcome(history: &WorkflowHistory, step: StepIndex, state: StepState) -> Opti
     let success = matches!(state, StepState::Succeeded | StepState::Skipped);
     let result = history.results.get(&step);
     let last = if success { None } else { last_attempt(history, step) };
-    let usage = result.map(|result| result.usage.clone()).unwrap_or_default();
+    let usage = bill(history, step);
     Some(TaskResult {
         success,
         error: last.map(error_of),
@@ -239,6 +258,24 @@ mod tests {
     fn plan(definition: Value) -> Plan {
         let definition = serde_json::from_value(definition).unwrap();
         Plan::compile(definition, |_| Some(RetryPolicy::default())).unwrap()
+    }
+
+    #[test]
+    fn attempts_that_failed_are_on_the_bill() {
+        let usage = |model: &str, tokens_in, cost_micros| Usage {
+            model: (!model.is_empty()).then(|| model.to_owned()),
+            tokens_in,
+            tokens_out: 2 * tokens_in,
+            cost_micros,
+            ..Usage::default()
+        };
+        // A worker that died told nothing.
+        let failed = [usage("first", 10, 300), usage("", 0, 0)];
+        let all = summed(failed.iter(), Some(&usage("second", 5, 20)));
+        assert_eq!((all.tokens_in, all.tokens_out, all.cost_micros), (15, 30, 320));
+        assert_eq!(all.model.as_deref(), Some("second"));
+        let dead = summed(failed.iter(), None);
+        assert_eq!((dead.cost_micros, dead.model.as_deref()), (300, Some("first")));
     }
 
     #[test]

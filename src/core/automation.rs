@@ -115,6 +115,17 @@ impl AutomationConfig {
         problems
     }
 
+    /// Whether posts may follow each other closer than under `before`: those
+    /// that wait for a slot can go out sooner then.
+    pub fn leaves_more_room_than(&self, before: &Self) -> bool {
+        let more = match (self.max_daily_posts, before.max_daily_posts) {
+            (None, limit) => limit.is_some(),
+            (Some(now), Some(then)) => now > then,
+            (Some(_), None) => false,
+        };
+        more || self.min_spacing_minutes < before.min_spacing_minutes
+    }
+
     /// Whether an agent type may run.
     pub fn is_enabled(&self, agent: &AgentType) -> bool {
         self.enabled_agents.as_ref().is_none_or(|agents| agents.contains(agent))
@@ -190,6 +201,28 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn room_is_a_higher_limit_none_or_less_spacing() {
+        let of = |max_daily_posts, min_spacing_minutes| AutomationConfig {
+            max_daily_posts,
+            min_spacing_minutes,
+            ..AutomationConfig::default()
+        };
+        let before = of(Some(3), 10);
+        for (after, more) in [
+            (of(Some(4), 10), true),
+            (of(None, 10), true),
+            (of(Some(3), 9), true),
+            (of(Some(2), 9), true),
+            (of(Some(3), 10), false),
+            (of(Some(2), 10), false),
+            (of(Some(3), 11), false),
+        ] {
+            assert_eq!(after.leaves_more_room_than(&before), more, "{after:?}");
+        }
+        assert!(!of(Some(3), 0).leaves_more_room_than(&of(None, 0)));
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod duties;
 mod engine;
 mod error;
 mod fleet;
+mod forward;
 mod gauges;
 mod go;
 mod operate;

@@ -46,6 +46,15 @@ impl Policy {
         self.row.day_rule(&self.config.time_zone)
     }
 
+    /// An instant (RFC 3339) as people of the workspace read it.
+    pub(crate) fn told(&self, at: &str) -> String {
+        let zone = &self.config.time_zone;
+        match (at.parse::<jiff::Timestamp>(), time_zone(zone)) {
+            (Ok(at), Ok(known)) => format!("{} {zone}", at.to_zoned(known).strftime("%a %-d %b %Y %H:%M:%S")),
+            _ => at.to_owned(),
+        }
+    }
+
     /// Whose days the limits count in, for choosing slots.
     pub(crate) fn days(&self) -> Result<DayZone, EngineError> {
         let zone = |name: &str| {
@@ -90,7 +99,8 @@ impl Engine {
 
     /// Replaces a workspace's policy. What waits for an approval goes on
     /// waiting, however loose the new policy is; a new time zone is in force
-    /// from its next full day.
+    /// from its next full day. Where it leaves more room, posts that wait for a
+    /// slot which no person chose move forward.
     ///
     /// # Errors
     /// [`EngineError::Invalid`] with every problem; [`EngineError::Conflict`]
@@ -143,12 +153,29 @@ impl Engine {
             Ok(()) => {
                 point(Point::PolicyCommitted);
                 self.caches().policies.remove(&workspace);
+                if config.leaves_more_room_than(&old.config) {
+                    self.fill_the_room(workspace, actor).await;
+                }
                 self.policy(workspace).await
             }
             Err(StoreError::Overtaken(_)) => Err(EngineError::Conflict(
                 "the policy was changed by somebody else at the same moment; look at it and try again".into(),
             )),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Moves posts forward, to its end even when the caller hangs up. The
+    /// policy stands whatever becomes of it: a post that was not moved goes out
+    /// at the slot it has.
+    async fn fill_the_room(&self, workspace: WorkspaceId, actor: &str) {
+        let (engine, actor) = (self.clone(), actor.to_owned());
+        let moving = tokio::spawn(async move { engine.move_forward(workspace, &actor).await });
+        match moving.await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(moved)) => tracing::info!(%workspace, moved, "posts moved to earlier slots"),
+            Ok(Err(error)) => tracing::warn!(%workspace, %error, "could not move posts to earlier slots"),
+            Err(error) => tracing::error!(%workspace, %error, "moving posts to earlier slots ended early"),
         }
     }
 }

@@ -361,7 +361,7 @@ impl Engine {
         }
     }
 
-    async fn change(&self, post: &PostRow, commands: Vec<Command>) -> Result<(), EngineError> {
+    pub(crate) async fn change(&self, post: &PostRow, commands: Vec<Command>) -> Result<(), EngineError> {
         point(Point::EditDecided);
         let applied = self.apply(&commands).await?;
         point(Point::EditCommitted);

@@ -3,12 +3,13 @@
 use galley_core::automation::time_zone;
 use galley_core::ids::AccountId;
 use galley_core::slot::{Booked, DayZone, SlotRules, next_slot};
-use galley_store::BookedRows;
+use galley_store::{AccountRow, BookedRows};
 use jiff::Timestamp;
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
 
 use crate::error::EngineError;
+use crate::policy::Policy;
 use crate::publish::Found;
 
 /// The rules of one account, ready to choose.
@@ -22,6 +23,18 @@ pub(crate) struct SlotPlan {
 }
 
 impl SlotPlan {
+    /// The rules of an account under a policy.
+    pub(crate) fn of(policy: &Policy, account: &AccountRow) -> Result<Self, EngineError> {
+        let zone = account.time_zone.as_deref().unwrap_or(&policy.config.time_zone);
+        Ok(Self {
+            zone: time_zone(zone).map_err(EngineError::Internal)?,
+            times: account.slots.iter().filter_map(|time| time.parse().ok()).collect(),
+            spacing_minutes: policy.config.min_spacing_minutes,
+            limits: [account_limit(account), policy.config.max_daily_posts],
+            days: policy.days()?,
+        })
+    }
+
     /// The next free slot of an account from an instant on.
     pub(crate) fn choose(&self, account: AccountId, rows: &BookedRows, from: Timestamp) -> Option<Timestamp> {
         let mut booked = Booked::default();
@@ -59,7 +72,7 @@ impl SlotPlan {
 impl Found {
     /// Most posts per day of the account.
     pub(crate) fn account_limit(&self) -> Option<u32> {
-        self.account.max_daily_posts.and_then(|limit| u32::try_from(limit).ok())
+        account_limit(&self.account)
     }
 
     /// Whether anything says when the post may go out.
@@ -77,13 +90,7 @@ impl Found {
     }
 
     pub(crate) fn slot_plan(&self) -> Result<SlotPlan, EngineError> {
-        Ok(SlotPlan {
-            zone: self.zone()?,
-            times: self.account.slots.iter().filter_map(|time| time.parse().ok()).collect(),
-            spacing_minutes: self.policy.config.min_spacing_minutes,
-            limits: [self.account_limit(), self.policy.config.max_daily_posts],
-            days: self.policy.days()?,
-        })
+        SlotPlan::of(&self.policy, &self.account)
     }
 
     /// An instant as the account's people read it.
@@ -92,4 +99,8 @@ impl Found {
         let name = self.account.time_zone.as_deref().unwrap_or(&self.policy.config.time_zone);
         Ok(format!("{} {name}", at.to_zoned(zone).strftime("%a %-d %b %Y %H:%M")))
     }
+}
+
+fn account_limit(account: &AccountRow) -> Option<u32> {
+    account.max_daily_posts.and_then(|limit| u32::try_from(limit).ok())
 }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::policy::Policy;
 use crate::read::WorkflowHistory;
 use crate::schedules::ScheduleView;
 
@@ -99,12 +100,13 @@ impl Engine {
     pub async fn why(&self, key: WorkflowKey, step_name: Option<&str>) -> Result<Why, EngineError> {
         let history = self.history(key).await?;
         let queues = self.queues().await?;
-        let Some(name) = step_name else { return Ok(why_workflow(&history, &queues)) };
+        let policy = self.recent_policy(key.workspace).await?;
+        let Some(name) = step_name else { return Ok(why_workflow(&history, &queues, &policy)) };
         let workflow = &history.workflow;
         let step = workflow.run.find_step(&workflow.plan, name);
         let step = step
             .ok_or_else(|| EngineError::NotFound { kind: "step", id: format!("{}.{name}", key.workflow) })?;
-        Ok(why_step(&history, &queues, step))
+        Ok(why_step(&history, &queues, &policy, step))
     }
 
     /// Why whatever has this id stands where it stands: a workflow, a post, an
@@ -235,7 +237,7 @@ fn steps(n: u64) -> String {
     if n == 1 { "1 step".into() } else { format!("{n} steps") }
 }
 
-fn why_workflow(history: &WorkflowHistory, queues: &[QueueView]) -> Why {
+fn why_workflow(history: &WorkflowHistory, queues: &[QueueView], policy: &Policy) -> Why {
     let workflow = &history.workflow;
     let id = workflow.row.key.workflow;
     match workflow.state {
@@ -262,7 +264,7 @@ fn why_workflow(history: &WorkflowHistory, queues: &[QueueView]) -> Why {
                 .iter()
                 .find_map(|state| workflow.run.steps.iter().position(|step| step.state == *state));
             match telling {
-                Some(step) => why_step(history, queues, step as StepIndex),
+                Some(step) => why_step(history, queues, policy, step as StepIndex),
                 None => Why::fine(format!(
                     "workflow {id} is about to start; the reconciler starts it within seconds"
                 )),
@@ -271,7 +273,7 @@ fn why_workflow(history: &WorkflowHistory, queues: &[QueueView]) -> Why {
     }
 }
 
-fn why_step(history: &WorkflowHistory, queues: &[QueueView], step: StepIndex) -> Why {
+fn why_step(history: &WorkflowHistory, queues: &[QueueView], policy: &Policy, step: StepIndex) -> Why {
     let workflow = &history.workflow;
     let run = &workflow.run.steps[usize::from(step)];
     let name = workflow.run.step_name(&workflow.plan, step);
@@ -307,12 +309,12 @@ fn why_step(history: &WorkflowHistory, queues: &[QueueView], step: StepIndex) ->
         StepState::InDoubt => {
             let post = history.posts.get(&step).map(|post| post.id.to_string()).unwrap_or_default();
             Why::act(format!(
-                "step `{name}`: nobody knows whether post {post} is out{}; look at the account, then `galley post resolve {post} --published` or `--not-there`",
+                "step `{name}`: nobody knows whether post {post} is out{}; look at the account, then `galley post resolve {post} --published`, `--not-there` (sends it) or `--give-up`",
                 last.map(|last| format!(" ({})", last.message)).unwrap_or_default()
             ))
         }
         StepState::Unknown => {
-            let when = history.due.get(&step).map_or("soon".into(), |due| format!("at {due}"));
+            let when = history.due.get(&step).map_or("soon".into(), |due| format!("on {}", policy.told(due)));
             Why::fine(format!(
                 "step `{name}`: the platform did not say whether the post is out; Galley finds out {when}"
             ))
@@ -323,10 +325,10 @@ fn why_step(history: &WorkflowHistory, queues: &[QueueView], step: StepIndex) ->
             Why::fine(format!("step `{name}`: post {} is not out yet: {reason}", post.id))
         }
         StepState::Scheduled => {
-            let when = history.due.get(&step).map_or("soon", String::as_str);
+            let when = history.due.get(&step).map_or("soon".into(), |due| format!("on {}", policy.told(due)));
             let error =
                 last.map(|last| format!(" after {}: {}", last.class, last.message)).unwrap_or_default();
-            Why::fine(format!("step `{name}` is tried again at {when}{error}"))
+            Why::fine(format!("step `{name}` is tried again {when}{error}"))
         }
         StepState::Dead => {
             let error = last.map(|last| format!("{}: {}", last.class, last.message)).unwrap_or_default();

@@ -42,6 +42,8 @@ pub struct AttemptRow {
     pub message: String,
     /// Monotonic run time, milliseconds, where somebody measured it.
     pub duration_ms: Option<i32>,
+    /// Its bill: an attempt that failed cost all the same.
+    pub usage: Usage,
     /// When, RFC 3339.
     pub ended_at: String,
 }
@@ -206,7 +208,8 @@ impl Store {
     /// Postgres is away.
     pub async fn attempts_of(&self, key: WorkflowKey) -> Result<Vec<AttemptRow>, StoreError> {
         let rows = sqlx::query(
-            "SELECT step, epoch, session, outcome, class, message, duration_ms, to_json(ended_at)#>>'{}'
+            "SELECT step, epoch, session, outcome, class, message, duration_ms, to_json(ended_at)#>>'{}',
+                    provider, model, tokens_in, tokens_out, cost_micros, false
                FROM attempts WHERE workspace_id = $1 AND workflow_id = $2 ORDER BY step, epoch",
         )
         .bind(key.workspace.0)
@@ -223,6 +226,7 @@ impl Store {
                     class: row.try_get(4)?,
                     message: row.try_get(5)?,
                     duration_ms: row.try_get(6)?,
+                    usage: usage_of(row, 8)?,
                     ended_at: row.try_get(7)?,
                 })
             })

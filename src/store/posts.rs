@@ -285,6 +285,22 @@ impl Store {
         rows.iter().map(post_of).collect()
     }
 
+    /// Posts that wait for a slot that nobody but Galley chose, the earliest
+    /// first.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn posts_with_chosen_slots(&self, workspace: WorkspaceId) -> Result<Vec<PostRow>, StoreError> {
+        let query = format!(
+            "SELECT {COLUMNS} FROM {TABLES}
+              WHERE p.workspace_id = $1 AND p.slot_at > galley_now() AND p.slot_by IS NULL
+                AND p.state IN ('scheduled', 'waiting_approval')
+              ORDER BY p.slot_at, p.created_at, p.id"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(query)).bind(workspace.0).fetch_all(self.pool()).await?;
+        rows.iter().map(post_of).collect()
+    }
+
     /// The revisions of a post, oldest first.
     ///
     /// # Errors

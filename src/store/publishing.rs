@@ -113,7 +113,7 @@ pub enum PostOp {
         note: Option<String>,
     },
     /// Every open or given answer about the step is void: what it was bound to
-    /// changed or is over.
+    /// changed or is over. Who gave it, and when, stays.
     Void,
     /// A new revision of the post.
     Revise {
@@ -279,7 +279,7 @@ async fn write_one(
         }
         PostOp::Void => {
             let void = sqlx::query(
-                "UPDATE approvals SET status = 'void', decided_at = galley_now()
+                "UPDATE approvals SET status = 'void', decided_at = coalesce(decided_at, galley_now())
                   WHERE workspace_id = $1 AND workflow_id = $2 AND step = $3
                     AND status IN ('pending', 'approved')",
             );
@@ -469,7 +469,7 @@ async fn intend(
     .bind(intent.nonce as i64)
     .bind(intent.window_ms as i64);
     found(connection, insert, Overtaken::Publication).await?;
-    let told = format!("revision {} to account {}", intent.revision, intent.account);
+    let told = format!("revision {}", intent.revision);
     tell(connection, key.workspace.0, &intent.effect_key, "intent", Some(&told)).await
 }
 

@@ -6,7 +6,7 @@ use galley_core::run::WorkflowState;
 use galley_engine::store::PostFilter;
 use serde_json::json;
 
-use crate::harness::posts::{account, autonomous, bed, policy, post_of, posts, submit};
+use crate::harness::posts::{account, autonomous, bed, policy, post_of, posts, submit, writer};
 use crate::harness::{Bed, Network, until};
 
 /// Waits until each post is out or waits for its slot.
@@ -140,6 +140,93 @@ async fn a_limit_can_be_lowered_and_raised_while_the_day_runs() {
     bed.finish_all().await;
     assert_eq!(days(&bed).await, "2026-06-01:3 2026-06-02:1");
     bed.end().await;
+}
+
+#[tokio::test]
+async fn a_raised_limit_moves_waiting_posts_forward_in_order_and_leaves_a_persons_slot() {
+    let network = Network::new();
+    let bed = limited(&network, "UTC", 1, "2026-06-01T08:00:00Z").await;
+    // One after the other, so that their order is known.
+    let mut keys = Vec::new();
+    for n in 0..6 {
+        keys.push(submit(&bed, "idempotent", &format!("post {n}")).await);
+        settled(&bed, n + 1).await;
+    }
+    let persons = post_of(&bed, keys[5]).await.unwrap();
+    let noon = "2026-06-20T12:00:00Z".parse().unwrap();
+    bed.engine.reschedule_post(bed.workspace, persons.id, Some(noon), "ada").await.unwrap();
+    settled(&bed, 6).await;
+    // Less room, or the same, moves nobody.
+    policy(&bed, |config| config.min_spacing_minutes = 1).await;
+    assert_eq!(settled(&bed, 6).await, 1);
+    policy(&bed, |config| {
+        config.max_daily_posts = Some(3);
+        config.min_spacing_minutes = 0;
+    })
+    .await;
+    until("two more are out today", async || network.texts().len() == 3).await;
+    assert_eq!(settled(&bed, 6).await, 3);
+    let mut today = network.texts();
+    today.sort();
+    assert_eq!(today, ["post 0", "post 1", "post 2"], "those that would have come next");
+    assert_eq!(days(&bed).await, "2026-06-01:3");
+    for key in &keys[3..5] {
+        let post = post_of(&bed, *key).await.unwrap();
+        assert!(post.slot_at.as_deref().unwrap().starts_with("2026-06-02T00:00:00"), "{post:?}");
+        assert!(post.reason.as_deref().unwrap().contains("moved to an earlier slot"), "{post:?}");
+    }
+    let persons = post_of(&bed, keys[5]).await.unwrap();
+    assert!(persons.slot_at.unwrap().starts_with("2026-06-20T12:00:00"));
+    assert_eq!(bed.audited().await.iter().filter(|action| *action == "post.reschedule").count(), 5);
+    clock(&bed, "2026-06-02T00:00:05Z").await;
+    until("the next two are out", async || network.texts().len() == 5).await;
+    assert_eq!(settled(&bed, 6).await, 5);
+    clock(&bed, "2026-06-20T12:00:05Z").await;
+    bed.finish_all().await;
+    assert_eq!(days(&bed).await, "2026-06-01:3 2026-06-02:2 2026-06-20:1");
+    assert_eq!(network.duplicates(), 0);
+    bed.end().await;
+}
+
+/// Ten posts, three a day, eight publishers at once: on a day of 23 hours, one
+/// without a midnight and a plain one.
+#[tokio::test]
+async fn eight_publishers_fill_day_after_day_and_no_day_too_much() {
+    for (zone, at, days_of) in [
+        ("UTC", "2026-06-01T08:00:00Z", ["2026-06-01", "2026-06-02", "2026-06-03", "2026-06-04"]),
+        ("Europe/Berlin", "2026-03-28T23:30:00Z", ["2026-03-29", "2026-03-30", "2026-03-31", "2026-04-01"]),
+        ("Asia/Beirut", "2024-03-30T20:00:00Z", ["2024-03-30", "2024-03-31", "2024-04-01", "2024-04-02"]),
+    ] {
+        let network = Network::new();
+        let mut bed = limited(&network, zone, 3, at).await;
+        for _ in 0..7 {
+            bed.start_worker(&writer(), 4).await;
+        }
+        submit_some(&bed, 10).await;
+        assert_eq!(settled(&bed, 10).await, 3, "{zone}");
+        assert_eq!(days(&bed).await, format!("{}:3", days_of[0]));
+        let starts_of = bed.text(
+            "SELECT string_agg(at || ':' || posts, ' ' ORDER BY at) FROM (
+                SELECT to_char(slot_at AT TIME ZONE (SELECT config->>'timeZone' FROM automation), 'YYYY-MM-DD') AS at,
+                       count(*) AS posts
+                  FROM posts WHERE state = 'scheduled' GROUP BY 1) planned",
+        );
+        let [_, second, third, fourth] = days_of;
+        assert_eq!(starts_of.await, format!("{second}:3 {third}:3 {fourth}:1"), "{zone}: in order");
+        for (day, out) in [(second, 6), (third, 9), (fourth, 10)] {
+            let noon: jiff::civil::Date = day.parse().unwrap();
+            let noon = noon.at(12, 0, 0, 0).in_tz(zone).unwrap().timestamp();
+            clock(&bed, &noon.to_string()).await;
+            until("that day's are out", async || network.texts().len() == out).await;
+            if out < 10 {
+                assert_eq!(settled(&bed, 10).await, out, "{zone}");
+            }
+        }
+        bed.finish_all().await;
+        assert_eq!(days(&bed).await, format!("{}:3 {second}:3 {third}:3 {fourth}:1", days_of[0]), "{zone}");
+        assert_eq!((network.texts().len(), network.duplicates()), (10, 0), "{zone}");
+        bed.end().await;
+    }
 }
 
 #[tokio::test]

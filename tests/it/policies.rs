@@ -52,6 +52,53 @@ async fn only_what_the_policy_lets_out_goes_out() {
     bed.end().await;
 }
 
+/// The other half of the table: a platform or an agent that is not allowed,
+/// when it is submitted and when it is forbidden only afterwards.
+#[tokio::test]
+async fn what_the_policy_forbids_goes_out_in_no_mode() {
+    let network = Network::new();
+    let bed = bed(&network).await;
+    let writer = || Some(vec![AgentType::new("writer").unwrap()]);
+    for mode in Mode::ALL {
+        for approval in [false, true] {
+            for by_agent in [false, true] {
+                let case = format!("{} {approval} {by_agent}", mode.word());
+                // Held for a person first, so that there is a post to forbid.
+                policy(&bed, |config| {
+                    config.mode = Mode::Assisted;
+                    config.content_approval_required = true;
+                    config.enabled_agents = None;
+                    config.allowed_platforms = None;
+                })
+                .await;
+                let key = submit(&bed, "idempotent", &case).await;
+                let asked = question(&bed, key).await;
+                policy(&bed, |config| {
+                    config.mode = mode;
+                    config.content_approval_required = approval;
+                    match by_agent {
+                        true => config.enabled_agents = writer(),
+                        false => config.allowed_platforms = Some(vec!["elsewhere".into()]),
+                    }
+                })
+                .await;
+                let steps = json!([
+                    { "name": "write", "agent": "writer" },
+                    { "name": "publish", "agent": "publisher", "input": { "account": "idempotent" } },
+                ]);
+                let now = bed.engine.submit(&bed.context(), &request(steps, json!({ "text": "x" }))).await;
+                let told = problems(&now.unwrap_err()).join("\n");
+                assert!(told.contains("is not enabled") || told.contains("is not allowed"), "{case}: {told}");
+                bed.engine.approve(bed.workspace, asked.id, None, None, "ada").await.unwrap();
+                assert_eq!(in_state(&bed, key, "failed").await.state, "failed", "{case}");
+                bed.engine.cancel(key, "test").await.unwrap();
+            }
+        }
+    }
+    assert_eq!(network.texts(), Vec::<String>::new());
+    bed.end().await;
+}
+
 #[tokio::test]
 async fn what_is_forbidden_is_refused_when_it_is_submitted() {
     let network = Network::new();

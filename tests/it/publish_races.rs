@@ -101,6 +101,51 @@ async fn meet(rival: Rival) {
     bed.end().await;
 }
 
+/// A post that was free meets a mode in which it is not: it goes out or it
+/// waits for a person, and never both.
+#[tokio::test]
+async fn a_change_of_the_mode_meets_an_intent() {
+    let network = Network::new();
+    let mut bed = Bed::with(Setup { network: Some(network.clone()), ..Setup::default() }).await;
+    account(&bed, "main", serde_json::json!({})).await;
+    bed.register(&writer()).await;
+    let spec = galley_core::publish::spec().unwrap();
+    bed.engine.store().register_agents(&[spec]).await.unwrap();
+    bed.start_worker_without_network(&writer(), 4).await;
+    let other = bed.another_engine();
+    let (mut intents, mut held) = (0, 0);
+    for round in 0..24 {
+        autonomous(&bed).await;
+        let key = submit(&bed, "main", &format!("round {round}")).await;
+        let session = bed.session().await;
+        let claim = bed.claim_one(&session, "publisher").await;
+        let mut config = other.policy(bed.workspace).await.unwrap().config;
+        config.mode = Mode::Assisted;
+        let stricter = async {
+            // Another head start of the intent each time.
+            for _ in 0..round % 12 {
+                other.policy(bed.workspace).await.unwrap();
+            }
+            other.set_policy(bed.workspace, &config, None, "eve").await.unwrap();
+        };
+        let (begun, ()) = tokio::join!(bed.engine.begin_publish(&claim), stricter);
+        let sends = matches!(begun.unwrap(), Begin::Send(_));
+        intents += usize::from(sends);
+        held += usize::from(!sends);
+        in_state(&bed, key, if sends { "publishing" } else { "waiting_approval" }).await;
+    }
+    assert!(intents > 0 && held > 0, "both must win sometimes: {intents} and {held}");
+    bed.execute("UPDATE sessions SET closed_at = now()").await;
+    bed.start_duties();
+    bed.start_worker(&writer(), 8).await;
+    crate::harness::until("nothing is on its way any more", async || {
+        bed.count("SELECT count(*) FROM posts WHERE state IN ('publishing', 'unknown')").await == 0
+    })
+    .await;
+    assert_eq!((network.texts().len(), network.duplicates()), (intents, 0));
+    bed.end().await;
+}
+
 #[tokio::test]
 async fn an_edit_meets_an_intent() {
     meet(Rival::Edit).await;

@@ -199,6 +199,12 @@ async fn an_edit_voids_the_approval_and_the_bytes_that_go_out_are_those_approved
     let second = question(&bed, key).await;
     assert_eq!(Some(second.id), changed.question);
     assert_ne!(second.content_hash, asked.content_hash);
+    // The receipt goes on saying who had said yes to what.
+    let view = bed.engine.post_view(bed.workspace, post.id).await.unwrap();
+    let voided = &view.approvals[0];
+    assert_eq!((voided.status.as_str(), voided.decided_by.as_deref()), ("void", Some("ada")));
+    let revised = &view.revisions[1].created_at;
+    assert!(voided.decided_at.as_ref() < Some(revised), "{voided:?} {revised}");
     bed.engine.reschedule_post(bed.workspace, post.id, None, "ada").await.unwrap();
     // The old yes is worth nothing.
     assert!(bed.engine.approve(bed.workspace, asked.id, None, None, "ada").await.is_err());

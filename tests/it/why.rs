@@ -86,7 +86,7 @@ async fn why_says_what_it_waits_for_and_what_to_do() {
     .await;
     let told = bed.engine.why(waits, None).await.unwrap();
     assert!(!told.needs_action);
-    assert!(told.sentence.starts_with("step `w` is tried again at 2"), "{}", told.sentence);
+    assert!(told.sentence.contains(" UTC after "), "{}", told.sentence);
     assert!(told.sentence.ends_with(" after rate_limited: slow down"), "{}", told.sentence);
 
     // It is dead.

@@ -62,11 +62,11 @@ pub struct TaskResult {
     pub model: Option<String>,
     /// Who answered.
     pub provider: Option<String>,
-    /// Prompt tokens.
+    /// Prompt tokens, those of attempts that failed included.
     pub tokens_in: u32,
-    /// Completion tokens.
+    /// Completion tokens, those of attempts that failed included.
     pub tokens_out: u32,
-    /// Cost in millionths of a US dollar.
+    /// Cost in millionths of a US dollar, that of attempts that failed included.
     pub cost_micros: u64,
     /// Whether the answer came from the response cache.
     pub cache_hit: bool,

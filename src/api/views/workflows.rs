@@ -199,11 +199,11 @@ pub struct Contribution {
     pub model: Option<String>,
     /// Who answered.
     pub provider: Option<String>,
-    /// Prompt tokens.
+    /// Prompt tokens, those of attempts that failed included.
     pub tokens_in: u32,
-    /// Completion tokens.
+    /// Completion tokens, those of attempts that failed included.
     pub tokens_out: u32,
-    /// Cost in millionths of a US dollar.
+    /// Cost in millionths of a US dollar, that of attempts that failed included.
     pub cost_micros: u64,
     /// Whether the answer came from the response cache.
     pub cache_hit: bool,
@@ -228,11 +228,11 @@ pub struct Totals {
     pub attempts: u64,
     /// Workers that died holding one of its steps.
     pub crashes: u64,
-    /// Prompt tokens.
+    /// Prompt tokens, those of attempts that failed included.
     pub tokens_in: u64,
-    /// Completion tokens.
+    /// Completion tokens, those of attempts that failed included.
     pub tokens_out: u64,
-    /// Cost in millionths of a US dollar.
+    /// Cost in millionths of a US dollar, that of attempts that failed included.
     pub cost_micros: u64,
     /// Answers from the response cache.
     pub cache_hits: u64,

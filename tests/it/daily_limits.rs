@@ -15,8 +15,14 @@ async fn settled(bed: &Bed, expected: usize) -> usize {
     until("every post is out or has a slot", async || {
         let all = posts(bed, PostFilter::default()).await;
         published = all.iter().filter(|post| post.state == "published").count();
-        // One that waits for its slot has no worker.
-        let waiting = bed.count("SELECT count(*) FROM timers").await;
+        // One that waits for its slot has no worker. On a slow machine another
+        // timer may be a retry of what could not be sent in time.
+        let waiting = bed
+            .count(
+                "SELECT count(*) FROM timers JOIN posts USING (workspace_id, workflow_id, step)
+                  WHERE slot_at > galley_now()",
+            )
+            .await;
         all.len() == expected && published + usize::try_from(waiting).unwrap() == expected
     })
     .await;
@@ -203,6 +209,7 @@ async fn eight_publishers_fill_day_after_day_and_no_day_too_much() {
             bed.start_worker(&writer(), 4).await;
         }
         submit_some(&bed, 10).await;
+        until("the first day's are out", async || network.texts().len() == 3).await;
         assert_eq!(settled(&bed, 10).await, 3, "{zone}");
         assert_eq!(days(&bed).await, format!("{}:3", days_of[0]));
         let starts_of = bed.text(
@@ -214,9 +221,8 @@ async fn eight_publishers_fill_day_after_day_and_no_day_too_much() {
         let [_, second, third, fourth] = days_of;
         assert_eq!(starts_of.await, format!("{second}:3 {third}:3 {fourth}:1"), "{zone}: in order");
         for (day, out) in [(second, 6), (third, 9), (fourth, 10)] {
-            let noon: jiff::civil::Date = day.parse().unwrap();
-            let noon = noon.at(12, 0, 0, 0).in_tz(zone).unwrap().timestamp();
-            clock(&bed, &noon.to_string()).await;
+            // In none of the zones is that another day.
+            clock(&bed, &format!("{day}T12:00:00Z")).await;
             until("that day's are out", async || network.texts().len() == out).await;
             if out < 10 {
                 assert_eq!(settled(&bed, 10).await, out, "{zone}");

@@ -138,7 +138,7 @@ async fn a_change_of_the_mode_meets_an_intent() {
     bed.execute("UPDATE sessions SET closed_at = now()").await;
     bed.start_duties();
     bed.start_worker(&writer(), 8).await;
-    crate::harness::until("nothing is on its way any more", async || {
+    until("nothing is on its way any more", async || {
         bed.count("SELECT count(*) FROM posts WHERE state IN ('publishing', 'unknown')").await == 0
     })
     .await;

@@ -184,10 +184,10 @@ async fn a_raised_limit_moves_waiting_posts_forward_in_order_and_leaves_a_person
     let persons = post_of(&bed, keys[5]).await.unwrap();
     assert!(persons.slot_at.unwrap().starts_with("2026-06-20T12:00:00"));
     assert_eq!(bed.audited().await.iter().filter(|action| *action == "post.reschedule").count(), 5);
-    clock(&bed, "2026-06-02T00:00:05Z").await;
+    bed.set_clock("2026-06-02T00:00:05Z").await;
     until("the next two are out", async || network.texts().len() == 5).await;
     assert_eq!(settled(&bed, 6).await, 5);
-    clock(&bed, "2026-06-20T12:00:05Z").await;
+    bed.set_clock("2026-06-20T12:00:05Z").await;
     bed.finish_all().await;
     assert_eq!(days(&bed).await, "2026-06-01:3 2026-06-02:2 2026-06-20:1");
     assert_eq!(network.duplicates(), 0);
@@ -222,7 +222,7 @@ async fn eight_publishers_fill_day_after_day_and_no_day_too_much() {
         assert_eq!(starts_of.await, format!("{second}:3 {third}:3 {fourth}:1"), "{zone}: in order");
         for (day, out) in [(second, 6), (third, 9), (fourth, 10)] {
             // In none of the zones is that another day.
-            clock(&bed, &format!("{day}T12:00:00Z")).await;
+            bed.set_clock(&format!("{day}T12:00:00Z")).await;
             until("that day's are out", async || network.texts().len() == out).await;
             if out < 10 {
                 assert_eq!(settled(&bed, 10).await, out, "{zone}");

@@ -5,9 +5,7 @@ use galley_core::run::WorkflowState;
 use galley_engine::Resolution;
 use serde_json::json;
 
-use crate::harness::posts::{
-    account, autonomous, bed, in_state, policy, post_of, question, submit, writer,
-};
+use crate::harness::posts::{account, autonomous, bed, in_state, policy, post_of, question, submit, writer};
 use crate::harness::{Bed, Fault, Network, Setup, until};
 
 /// A post that a look did not find is as unsent as any: today's policy has its

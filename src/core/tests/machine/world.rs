@@ -334,7 +334,8 @@ impl World {
             Refusal::MayBeOut(state) => found.is_some_and(|s| s.state == state && s.intent),
             Refusal::NotWaiting(state) => found.is_some_and(|s| s.state == state),
             Refusal::AlreadyOver => {
-                laws::all_final(&self.run) || (*event == Event::Cancel && self.run.cancelled)
+                let after_a_cancel = matches!(event, Event::Cancel | Event::Repeated { .. });
+                laws::all_final(&self.run) || (after_a_cancel && self.run.cancelled)
             }
         };
         if told { Ok(()) } else { Err(format!("{event:?} was refused with a wrong reason: {refusal:?}")) }

@@ -17,9 +17,10 @@ use galley_core::ids::{AgentType, ApprovalId, PostId, WorkspaceId};
 use galley_core::plan::Problem;
 use galley_core::publish::{Capability, Next, PostContent, after, content_of, target_of};
 use galley_core::report::StepError;
+use galley_core::run::Run;
 use galley_probe::{ARMED, Bug, Point, Rescue, planted, point, seen};
 use galley_store::{
-    AccountRow, IntentWrite, Overtaken, PostOp, PostRow, PostWrite, PublicationRow, QuotaTake,
+    AccountRow, IntentWrite, Overtaken, PostOp, PostRow, PostWrite, PublicationRow, QuotaTake, RunRow,
 };
 use secrecy::SecretString;
 use serde_json::Value;
@@ -130,7 +131,8 @@ impl Engine {
         let platforms = platforms.as_ref();
         for _ in 0..TRIES {
             let Some(post) = self.store().post_of_step(claim.key(), claim.ticket.step).await? else {
-                match self.make_post(claim, platforms).await? {
+                let Some(version) = self.held_at(claim).await? else { return Ok(Begin::Nothing) };
+                match self.make_post(claim, platforms, version).await? {
                     Ok(()) => {
                         point(Point::PublishMade);
                         continue;
@@ -151,12 +153,21 @@ impl Engine {
         self.postpone(claim, None, 1_000, "it kept changing while it was about to go out").await
     }
 
-    /// Makes the step's post from what was written for its platform. The inner
-    /// error is for the dead letter.
+    /// The version of the run in which this claim is in force; `None` when it is
+    /// over or somebody else's.
+    async fn held_at(&self, claim: &Claimed) -> Result<Option<i64>, EngineError> {
+        let rows = self.store().load_runs(&[claim.key()]).await?;
+        let holds = |row: &RunRow| Run::decode(&row.run).is_ok_and(|run| run.is_held_by(claim.token));
+        Ok(rows.iter().find(|row| holds(row)).map(|row| row.version))
+    }
+
+    /// Makes the step's post from what was written for its platform, unless the
+    /// run is at another version by now. The inner error is for the dead letter.
     async fn make_post(
         &self,
         claim: &Claimed,
         platforms: &dyn Platforms,
+        run_version: i64,
     ) -> Result<Result<(), StepError>, EngineError> {
         let workspace = claim.ticket.workspace;
         let name = match target_of(&claim.input) {
@@ -183,6 +194,7 @@ impl Engine {
             account: account.id,
             content_hash: content.hash(),
             content: json(&content)?,
+            run_version,
         });
         match made.await {
             Ok(()) => Ok(Ok(())),

@@ -191,6 +191,10 @@ pub trait DispatchQueue: Send + Sync {
     /// others of their priority. Returns how many.
     async fn expire(&self, agent: &AgentType, max: usize) -> Result<u64, QueueError>;
 
+    /// Up to `max` tickets in flight, behind the first `from` by their
+    /// deadlines. Places move while others work: a page may miss some.
+    async fn in_flight(&self, agent: &AgentType, from: usize, max: usize) -> Result<Vec<Ticket>, QueueError>;
+
     /// Writes what operators set. Wakes workers when more may start now.
     async fn mirror(&self, controls: &Controls) -> Result<(), QueueError>;
 

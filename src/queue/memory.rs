@@ -144,6 +144,10 @@ impl DispatchQueue for MemoryQueue {
         Ok(moved)
     }
 
+    async fn in_flight(&self, agent: &AgentType, from: usize, max: usize) -> Result<Vec<Ticket>, QueueError> {
+        Ok(self.lock().agent(agent).in_flight(from, max))
+    }
+
     async fn mirror(&self, controls: &Controls) -> Result<(), QueueError> {
         for (agent, control) in &controls.agents {
             if self.lock().agent(agent).mirror(*control, &controls.weights) {

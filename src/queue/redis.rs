@@ -398,6 +398,17 @@ impl DispatchQueue for RedisQueue {
         Ok(moved)
     }
 
+    async fn in_flight(&self, agent: &AgentType, from: usize, max: usize) -> Result<Vec<Ticket>, QueueError> {
+        let doing = "look at tickets in flight";
+        if max == 0 {
+            return Ok(Vec::new());
+        }
+        let call = self.call(Script::InFlight, agent).arg(from).arg(from + max.min(CHUNK) - 1);
+        let answer = self.send(doing, &[call]).await?.pop().unwrap_or_default();
+        // What cannot be read is dropped when its deadline passes.
+        Ok(read::<Vec<Vec<u8>>>(doing, answer)?.iter().filter_map(|entry| wire::read_entry(entry)).collect())
+    }
+
     async fn mirror(&self, controls: &Controls) -> Result<(), QueueError> {
         let limit = |limit: Option<u32>| limit.map(|n| n.to_string()).unwrap_or_default();
         let weights: Vec<(String, u32)> = controls

@@ -24,6 +24,8 @@ pub struct PostWrite {
     pub content: String,
     /// Its hash.
     pub content_hash: String,
+    /// The version of the run in which its step was found to make it.
+    pub run_version: i64,
 }
 
 /// A post as stored, with its newest revision.
@@ -185,6 +187,19 @@ impl Store {
     pub async fn make_post(&self, post: PostWrite) -> Result<(), StoreError> {
         self.unit(move |pool| async move {
             let mut transaction = pool.begin().await?;
+            // Whoever moves the step moves its post in the same transaction,
+            // and cannot move one that is not there yet.
+            let still = sqlx::query(
+                "SELECT 1 FROM runs WHERE workspace_id = $1 AND id = $2 AND version = $3 FOR UPDATE",
+            )
+            .bind(post.key.workspace.0)
+            .bind(post.key.workflow.0)
+            .bind(post.run_version)
+            .fetch_optional(&mut *transaction)
+            .await?;
+            if still.is_none() {
+                return Ok(());
+            }
             let made = sqlx::query(
                 "INSERT INTO posts (workspace_id, id, workflow_id, step, step_name, account_id, state, revision,
                                     content_hash)

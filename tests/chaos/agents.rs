@@ -93,8 +93,9 @@ async fn act(name: &str, step: &StepContext, call: &str) -> Result<StepOutput, S
         let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
     }
     if name == GARBAGE {
-        let nul = RawValue::from_string(r#"{"nul":"\u0000"}"#.into());
-        return nul
+        // Deeper than PostgreSQL's JSON parser goes.
+        let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
+        return RawValue::from_string(deep)
             .map(|output| StepOutput { output, usage: galley_core::report::Usage::default() })
             .map_err(|error| StepError::permanent("bad_output", error.to_string()));
     }

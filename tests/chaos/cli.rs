@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::check::{Violation, check};
+use crate::demands;
 use crate::history::History;
 use crate::nemesis::Fault;
 use crate::report;
@@ -45,6 +46,9 @@ struct Run {
     /// Only these faults, separated by commas; all when absent
     #[arg(long, value_delimiter = ',', value_parser = fault)]
     faults: Vec<Fault>,
+    /// The run also fails when a fault or a rescue path was never seen
+    #[arg(long)]
+    demanding: bool,
     /// Where the history goes; it is kept in any case when a promise broke
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -112,9 +116,8 @@ async fn one(run: Run) -> Result<bool> {
             .out
             .clone()
             .unwrap_or_else(|| std::env::temp_dir().join(format!("galley-chaos-{seed}.jsonl"))),
-        // A run that was told what to break need not have seen the rest.
-        needed_faults: Vec::new(),
-        needed_paths: Vec::new(),
+        needed_faults: if run.demanding { demands::faults() } else { Vec::new() },
+        needed_paths: if run.demanding { demands::paths() } else { Vec::new() },
     };
     let done = run::run(&order, report::say).await?;
     report::counts(&done);

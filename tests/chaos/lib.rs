@@ -9,6 +9,7 @@
 pub mod agents;
 pub mod check;
 pub mod cli;
+pub mod demands;
 pub mod fleet;
 pub mod history;
 pub mod nemesis;

@@ -79,7 +79,7 @@ faults! {
     /// The reply of a COMMIT is lost.
     LostCommit = "lost-commit" * 44,
     /// The platform fails, hangs, loses replies.
-    Platform = "platform" * 40,
+    Platform = "platform" * 70,
 }
 
 impl Fault {
@@ -267,6 +267,7 @@ impl Nemesis {
             FaultKind::LoseReply,
             FaultKind::LateEffect,
             FaultKind::LateEffect,
+            FaultKind::LateEffect,
             FaultKind::Fail,
             FaultKind::Refuse,
             FaultKind::Throttle,
@@ -281,7 +282,7 @@ impl Nemesis {
         if matches!(kind, FaultKind::Late | FaultKind::LateEffect) {
             // Shorter than a resolver's rest: a platform that is later still is
             // beyond what anybody promises.
-            fault = fault.delay(Duration::from_millis(random.random_range(200..2_500)));
+            fault = fault.delay(Duration::from_millis(random.random_range(500..4_000)));
         }
         let lookup = random.random_ratio(1, 8) && !matches!(kind, FaultKind::LateEffect);
         let target =

@@ -227,7 +227,7 @@ async fn add_account(
     });
     // A limit of its own, below the workspace's, in one of them.
     if place == 2 && endpoint == "blind" {
-        body["maxDailyPosts"] = json!(5);
+        body["maxDailyPosts"] = json!(3);
     }
     let added = world.ask(tenant, Request::post("/v1/accounts", body)).await;
     anyhow::ensure!(matches!(added, Answer::Done(_)), "an account was not added: {added:?}");

@@ -2,7 +2,7 @@
 //! person with all rights can do to them.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -23,7 +23,6 @@ pub struct Servers {
     pub redis_url: String,
     database: SocketAddr,
     queue: SocketAddr,
-    home: PathBuf,
 }
 
 impl Servers {
@@ -39,7 +38,6 @@ impl Servers {
             redis_url: redis.url(),
             database: SocketAddr::from(([127, 0, 0, 1], postgres.port())),
             queue: SocketAddr::from(([127, 0, 0, 1], redis.port())),
-            home: postgres.home().to_path_buf(),
             postgres: Mutex::new(postgres),
             redis: Mutex::new(redis),
         })
@@ -175,41 +173,8 @@ impl Servers {
         transaction.rollback().await?;
         Ok(())
     }
-
-    /// Takes the database back to what it holds after `stopped` ran, later:
-    /// returns a copy of its files.
-    ///
-    /// # Errors
-    /// The disk is full.
-    pub async fn copy(&self, to: &Path) -> Result<()> {
-        let mut postgres = self.postgres.lock().await;
-        postgres.stop().await;
-        let copied = copy_folder(&self.home.join("data"), to).await;
-        postgres.restart().await?;
-        copied
-    }
-
-    /// Replaces the database's files by a copy that was made before.
-    ///
-    /// # Errors
-    /// The copy is gone, or the disk is full.
-    pub async fn restore(&self, from: &Path) -> Result<()> {
-        let mut postgres = self.postgres.lock().await;
-        postgres.stop_immediate().await;
-        let data = self.home.join("data");
-        tokio::fs::remove_dir_all(&data).await?;
-        copy_folder(from, &data).await?;
-        postgres.restart().await.context("PostgreSQL did not come back")
-    }
 }
 
 fn pid(pid: u32) -> Result<Pid> {
     Ok(Pid::from_raw(i32::try_from(pid)?))
-}
-
-/// `cp -a`: the owner and the rights are part of a data folder.
-async fn copy_folder(from: &Path, to: &Path) -> Result<()> {
-    let copied = tokio::process::Command::new("cp").arg("-a").arg(from).arg(to).status().await?;
-    anyhow::ensure!(copied.success(), "`cp -a {} {}` failed", from.display(), to.display());
-    Ok(())
 }

@@ -278,3 +278,25 @@ async fn an_intent_of_mine_is_as_old_as_it_is() {
     bed.finish_all().await;
     bed.end().await;
 }
+
+/// A cancel ends a publish step before its post is there; the worker that was
+/// about to make it is only slow.
+#[tokio::test]
+async fn a_cancelled_step_makes_no_post_any_more() {
+    let network = Network::new();
+    let mut bed = Bed::with(Setup { network: Some(network.clone()), ..Setup::default() }).await;
+    account(&bed, "main", serde_json::json!({})).await;
+    bed.register(&writer()).await;
+    let spec = galley_core::publish::spec().unwrap();
+    bed.engine.store().register_agents(&[spec]).await.unwrap();
+    bed.start_worker_without_network(&writer(), 4).await;
+    autonomous(&bed).await;
+    let key = submit(&bed, "main", "late").await;
+    let session = bed.session().await;
+    let claim = bed.claim_one(&session, "publisher").await;
+    bed.engine.cancel(key, "eve").await.unwrap();
+    assert!(matches!(bed.engine.begin_publish(&claim).await.unwrap(), Begin::Nothing));
+    assert!(post_of(&bed, key).await.is_none(), "a draft that nothing would ever move");
+    assert!(network.texts().is_empty());
+    bed.end().await;
+}

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use galley_core::ids::{AgentType, WorkspaceId};
 use galley_engine::queue::flush_all;
-use galley_engine::rebuild;
 use galley_engine::store::ControlChange;
+use galley_engine::{forget_lost, rebuild};
 use galley_servers::PrivateRedis;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -256,5 +256,36 @@ async fn steps_are_claimed_only_when_they_can_start() {
     release.open();
     bed.finish_all().await;
     assert_eq!(agents.calls().len(), 20);
+    bed.end().await;
+}
+
+/// A worker that dies between its commit and its call to Redis leaves a ticket
+/// in flight that nobody else would forget: under a limit, a place is gone.
+#[tokio::test]
+async fn a_place_whose_release_never_reached_redis_is_free_again() {
+    let (_redis, bed) = own_redis().await;
+    bed.register(&Agents::echo()).await;
+    let over = bed.submit(json!([{ "name": "a", "agent": "echo" }]), Value::Null).await;
+    let lost = bed.engine.pop(&echo(), 1).await.unwrap().tickets;
+    bed.engine.cancel(over, "ada").await.unwrap();
+    // As if the cancel's own call had not been heard.
+    let lost: Vec<_> = lost.into_iter().map(|ticket| (echo(), ticket)).collect();
+    bed.engine.queue().claimed(&lost, std::time::Duration::from_secs(600)).await.unwrap();
+    // One that was only popped, and one that runs, keep their places.
+    bed.submit_many(bed.workspace, "echo", 2).await;
+    let held = bed.engine.pop(&echo(), 2).await.unwrap().tickets;
+    assert_eq!(held.len(), 2);
+    let session = bed.session().await;
+    let runs: Vec<_> = held[..1].iter().map(|ticket| (echo(), *ticket)).collect();
+    let claimed = bed.engine.claim(&session, runs).await.unwrap();
+    assert_eq!(claimed.len(), 1);
+    let in_flight = async || bed.engine.queue().depths(&[echo()]).await.unwrap()[0].in_flight;
+    assert_eq!(in_flight().await, 3);
+    assert_eq!(forget_lost(&bed.engine).await.unwrap(), 1);
+    assert_eq!(in_flight().await, 2);
+    assert_eq!(forget_lost(&bed.engine).await.unwrap(), 0);
+    let report = galley_engine::Report::of(&claimed[0], 1, galley_engine::Outcome::GivenBack);
+    bed.engine.complete(&[report]).await.unwrap();
+    bed.engine.close_session(&session, "test").await.unwrap();
     bed.end().await;
 }

@@ -237,6 +237,13 @@ impl AgentQueue {
         tickets.len() as u64
     }
 
+    pub(super) fn in_flight(&self, from: usize, max: usize) -> Vec<Ticket> {
+        let by_deadline = |(ticket, due): (&Ticket, &Instant)| (*due, wire::entry(ticket), *ticket);
+        let mut all: Vec<(Instant, String, Ticket)> = self.flight.iter().map(by_deadline).collect();
+        all.sort_unstable_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        all.into_iter().skip(from).take(max.min(LARGEST_POP)).map(|(_, _, ticket)| ticket).collect()
+    }
+
     /// Whether something changed and somebody waits.
     pub(super) fn mirror(&mut self, control: AgentControl, weights: &[(WorkspaceId, u32)]) -> bool {
         self.settle_time();

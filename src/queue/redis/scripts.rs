@@ -15,11 +15,12 @@ pub(super) enum Script {
     BeginBuild,
     MarkBuilt,
     Depth,
+    InFlight,
     Heal,
 }
 
 impl Script {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Push,
         Self::Pop,
         Self::Claimed,
@@ -30,6 +31,7 @@ impl Script {
         Self::BeginBuild,
         Self::MarkBuilt,
         Self::Depth,
+        Self::InFlight,
         Self::Heal,
     ];
 
@@ -45,6 +47,7 @@ impl Script {
             Self::BeginBuild => include_str!("../scripts/begin_build.lua"),
             Self::MarkBuilt => include_str!("../scripts/mark_built.lua"),
             Self::Depth => include_str!("../scripts/depth.lua"),
+            Self::InFlight => include_str!("../scripts/in_flight.lua"),
             Self::Heal => include_str!("../scripts/heal.lua"),
         }
     }

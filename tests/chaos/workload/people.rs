@@ -27,7 +27,7 @@ pub(super) async fn approve(world: Arc<World>, place: usize) {
             if random.random_ratio(1, 4) {
                 continue;
             }
-            let choice = random.random_range(0..20);
+            let choice = random.random_range(0..22);
             answer(&world, tenant, question, choice, &mut random).await;
         }
     }
@@ -83,13 +83,22 @@ async fn answer(world: &World, tenant: &Tenant, question: &Value, choice: u32, r
         }
         // Twice at once: one of them wins, or both say the same.
         16 | 17 => drop(futures::future::join(yes(), yes()).await),
-        // An edit and a yes to the old bytes at once.
-        18 if post.is_some() => {
+        // An edit and a yes to the old bytes at once; or the edit comes when
+        // the yes was given and the post waits for its time.
+        18..=20 if post.is_some() => {
             let Some(post) = post else { return };
             let content = content(tenant, random);
             let ask = Ask::Edit { post, hash: content.hash(), approve: false };
             let edit = Request::put(format!("/v1/posts/{post}"), json!({ "text": content.text }));
-            futures::future::join(yes(), world.op(tenant, ask, edit)).await;
+            if choice == 18 {
+                futures::future::join(yes(), world.op(tenant, ask, edit)).await;
+                return;
+            }
+            let at = jiff::Timestamp::now() + Duration::from_secs(3);
+            let later = Request::post(format!("/v1/posts/{post}/reschedule"), json!({ "at": at }));
+            world.op(tenant, Ask::Reschedule { post }, later).await;
+            yes().await;
+            world.op(tenant, ask, edit).await;
         }
         _ => {
             // Nobody can say yes to what was not shown.

@@ -28,7 +28,7 @@ const KINDS: [(&str, u32); 14] = [
     ("throttled", 3),
     ("broken", 4),
     ("poison", 2),
-    ("garbage", 3),
+    ("garbage", 5),
     ("blocking", 1),
     ("slow", 6),
     ("conditional", 4),
@@ -198,13 +198,10 @@ impl Policy {
                 true,
                 &[None, Some(40)],
             ),
-            2 => policy("Pacific/Kiritimati", &["full_autonomous"], false, &[Some(10), Some(14), Some(18)]),
-            _ => policy(
-                "Pacific/Niue",
-                &["full_autonomous", "assisted", "manual"],
-                true,
-                &[Some(12), Some(20)],
-            ),
+            2 => policy("Pacific/Kiritimati", &["full_autonomous"], false, &[Some(5), Some(7), Some(9)]),
+            _ => {
+                policy("Pacific/Niue", &["full_autonomous", "assisted", "manual"], true, &[Some(8), Some(12)])
+            }
         }
     }
 

@@ -47,6 +47,7 @@ conformance! {
     given_back_comes_first_and_in_order
     unclaimed_tickets_come_back
     claimed_tickets_stay
+    what_is_in_flight_can_be_looked_at
     settling_forgets_and_pushes
     what_is_done_is_forgotten_even_if_it_came_back
     repeating_a_call_changes_nothing
@@ -330,6 +331,19 @@ mod cases {
         assert_eq!(pop(&queue, 9).await, []);
         let depth = queue.depths(&[writer()]).await.unwrap().remove(0);
         assert_eq!((depth.ready, depth.in_flight, depth.workspaces), (0, 2, 0));
+    }
+
+    pub(super) async fn what_is_in_flight_can_be_looked_at(queue: Queue) {
+        push(&queue, &tickets(1, 0..5)).await;
+        queue.pop(&writer(), 2, NOW, Unbuilt::Serve).await.unwrap();
+        pop(&queue, 2).await;
+        let look = async |from, max| queue.in_flight(&writer(), from, max).await.unwrap();
+        let set = |tickets: Vec<Ticket>| tickets.into_iter().collect::<HashSet<_>>();
+        assert_eq!(set(look(0, 10).await), set(tickets(1, 0..4)));
+        assert_eq!(set(look(0, 2).await), set(tickets(1, 0..2)), "the nearest deadlines first");
+        assert_eq!(set(look(2, 2).await), set(tickets(1, 2..4)));
+        assert_eq!(look(4, 9).await, []);
+        assert_eq!(look(0, 0).await, []);
     }
 
     pub(super) async fn settling_forgets_and_pushes(queue: Queue) {

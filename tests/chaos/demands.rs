@@ -1,0 +1,88 @@
+//! What a demanding run has to have seen: a fault that was never injected and a
+//! rescue that was never needed prove nothing.
+
+/// Kinds of faults, by the names in a history.
+const FAULTS: &[&str] = &[
+    "kill api",
+    "kill scheduler",
+    "kill worker",
+    "stop worker",
+    "flush",
+    "redis-restart",
+    "redis-client-kill",
+    "script-flush",
+    "redis-hang",
+    "postgres-crash",
+    "terminate",
+    "backend-hang",
+    "rogue-lock",
+    "delay",
+    "cut",
+    "half-open",
+    "one-way",
+    "client gone",
+    "proxy: cut",
+    "proxy: cut at a byte",
+    "proxy: delayed",
+    "proxy: lost commit",
+    "proxy: swallowed",
+    "platform: lose_reply",
+    "platform: late_effect",
+];
+
+/// Rescue paths, by the names of the probe's registry: those that three
+/// minutes reach for sure.
+const PATHS: &[&str] = &[
+    "accept_found_first",
+    "answer_lost",
+    "approval_voided",
+    "batch_bisected",
+    "cancel_while_running",
+    "claimed_elsewhere",
+    "compare_and_set_lost",
+    "day_full",
+    "dead_by_attempts",
+    "dead_by_crashes",
+    "discard",
+    "doubt_asked",
+    "doubt_not_there",
+    "doubt_published",
+    "held_though_loosened",
+    "not_sent_retried",
+    "published_by_look",
+    "published_by_repeat",
+    "reap",
+    "rebuild",
+    "reconcile_push",
+    "replay",
+    "result_was_mine",
+    "script_reloaded",
+    "session_fenced",
+    "stale_claim",
+    "stale_completion",
+    "ticket_expired",
+    "unknown",
+    "unstorable_output",
+];
+
+/// The faults that have to be seen.
+pub fn faults() -> Vec<String> {
+    FAULTS.iter().map(ToString::to_string).collect()
+}
+
+/// The rescue paths that have to be walked.
+pub fn paths() -> Vec<String> {
+    PATHS.iter().map(ToString::to_string).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_is_in_the_registry() {
+        for path in PATHS {
+            assert!(galley_probe::Rescue::named(path).is_some(), "{path}");
+        }
+    }
+}

@@ -86,6 +86,7 @@ async fn act(name: &str, step: &StepContext, call: &str) -> Result<StepOutput, S
     let orders = Orders::deserialize(&step.input["params"]).unwrap_or_default();
     tokio::time::sleep(Duration::from_millis(orders.slow_ms)).await;
     if orders.block_ms > 0 && first_time(step) {
+        #[expect(clippy::disallowed_methods, reason = "an agent that nobody can stop is the point")]
         std::thread::sleep(Duration::from_millis(orders.block_ms));
     }
     if name == POISON {

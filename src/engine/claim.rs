@@ -135,6 +135,11 @@ impl Engine {
             claimed.push(describe(agent, *ticket, *lease, plan, &known.run, input));
         }
         point(Point::ClaimReady);
+        // A process that was stopped meanwhile notices here, before anything
+        // starts or counts as in flight: the reaper returns the steps.
+        if !session.is_live() {
+            return Ok(Vec::new());
+        }
         self.keep_in_flight(&claimed).await;
         point(Point::ClaimInFlight);
         Ok(claimed)

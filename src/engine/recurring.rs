@@ -7,6 +7,7 @@
 
 use futures::StreamExt;
 use galley_core::schedule::{Missed, Recurrence};
+use galley_probe::{Point, Rescue, point, seen};
 use galley_store::{DueSchedule, ScheduleTurn, StoreError};
 
 use crate::accept::{Submit, SubmitContext};
@@ -33,6 +34,9 @@ const LONGEST_PROBLEM: usize = 1_000;
 pub async fn submit_due_schedules(engine: &Engine) -> Result<usize, EngineError> {
     let due = engine.store().due_schedules(BATCH).await?;
     let count = due.len();
+    if count > 0 {
+        point(Point::ScheduleRead);
+    }
     let turns = futures::stream::iter(due).map(|due| take_turn(engine, due)).buffer_unordered(AT_ONCE);
     // All of them, before the first error is told: one must not hold up others.
     let done: Vec<Result<(), EngineError>> = turns.collect().await;
@@ -80,6 +84,9 @@ async fn take_turn(engine: &Engine, due: DueSchedule) -> Result<(), EngineError>
     };
     match submitted {
         Ok(submitted) => {
+            if submitted.is_none() {
+                seen(Rescue::ScheduleOvertaken);
+            }
             if let Some(submitted) = submitted {
                 metrics::counter!("galley_schedule_turns_total", "outcome" => "run").increment(1);
                 tracing::info!(workflow.id = %submitted.workflow, schedule = row.name, "submitted a schedule");
@@ -98,7 +105,9 @@ async fn pass(engine: &Engine, turn: ScheduleTurn, skipped: bool, problem: &str)
     let kept = problem.chars().take(LONGEST_PROBLEM).collect();
     match engine.store().pass_scheduled(turn, action, kept).await {
         Ok(()) => {
+            point(Point::SchedulePassed);
             if skipped {
+                seen(Rescue::ScheduleMissed);
                 metrics::counter!("galley_schedule_turns_total", "outcome" => "skipped").increment(1);
             } else {
                 metrics::counter!("galley_schedule_turns_total", "outcome" => "refused").increment(1);

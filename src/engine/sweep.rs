@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use galley_core::ids::WorkflowKey;
 use galley_core::run::{Run, StepState};
 use galley_core::ticket::Ticket;
+use galley_probe::{Point, Rescue, point, seen};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -32,7 +33,11 @@ pub async fn forget_lost(engine: &Engine) -> Result<u64, EngineError> {
             let tickets = engine.queue().in_flight(&agent, from, PAGE).await?;
             let lost: Vec<_> =
                 lost(engine, &tickets).await?.into_iter().map(|t| (agent.clone(), t)).collect();
-            engine.queue().settle(&lost, &[]).await?;
+            if !lost.is_empty() {
+                point(Point::PlacesRead);
+                seen(Rescue::PlaceFreed);
+                engine.queue().settle(&lost, &[]).await?;
+            }
             forgotten += lost.len() as u64;
             if tickets.len() < PAGE {
                 break;

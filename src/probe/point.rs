@@ -76,6 +76,17 @@ crate::names::names! {
         DueQueued = "due.queued",
         /// Timers that wait for nobody are known; they are still there.
         DueOrphaned = "due.orphaned",
+        /// Due schedules are read; nothing is accepted.
+        ScheduleRead = "schedule.read",
+        /// A schedule's workflow and its next time are written, the
+        /// transaction is open.
+        ScheduleWritten = "schedule.written",
+        /// They are committed; nothing is pushed.
+        ScheduleCommitted = "schedule.committed",
+        /// A time that becomes no workflow is passed; nobody was told.
+        SchedulePassed = "schedule.passed",
+        /// Places that nobody holds are known; they are not freed.
+        PlacesRead = "places.read",
         /// Late questions are read; none is ended.
         ExpireRead = "expire.read",
         /// A question was looked at; the answer is not written.

@@ -28,6 +28,12 @@ crate::names::names! {
         Rebuild = "rebuild",
         /// A popped ticket that nobody claimed came back.
         TicketExpired = "ticket_expired",
+        /// A place in flight that nobody held was freed.
+        PlaceFreed = "place_freed",
+        /// A schedule's time was missed and passed.
+        ScheduleMissed = "schedule_missed",
+        /// Another scheduler, or a person, had moved a schedule on.
+        ScheduleOvertaken = "schedule_overtaken",
         /// A lease of an unknown commit was found to be mine.
         ClaimWasMine = "claim_was_mine",
         /// A result of an unknown commit was found to be mine.

@@ -2,6 +2,7 @@
 //! in which a due time becomes a workflow.
 
 use galley_core::ids::{ScheduleId, WorkflowId, WorkspaceId};
+use galley_probe::{Point, point};
 use serde_json::{Value, json};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
@@ -396,7 +397,9 @@ impl Store {
             move_on(&mut transaction, query, &turn).await?;
             let detail = json!({ "at": turn.at, "workflowId": id });
             audit_turn(&mut transaction, &turn, "schedule.run", &detail).await?;
+            point(Point::ScheduleWritten);
             transaction.commit().await?;
+            point(Point::ScheduleCommitted);
             Ok(accepted)
         })
         .await

@@ -102,11 +102,12 @@ impl Postman {
         let account = account_of(sending);
         let out = outgoing(&attempt.claim, sending);
         point(Point::PublishSending);
-        // The deadline is looked at first: a process that was stopped and goes
-        // on must not go on sending.
+        // The deadline is looked at first, and is a moment, not a span: a
+        // process that was stopped and goes on must not go on sending.
+        let deadline = tokio::time::Instant::from_std(begun) + left.min(timeout);
         let sent = tokio::select! {
             biased;
-            () = tokio::time::sleep(left.min(timeout)) => {
+            () = tokio::time::sleep_until(deadline) => {
                 Sent::Unknown(format!("the platform did not answer within {:?}", left.min(timeout)))
             }
             sent = publisher.publish(&account, &out) => sent,

@@ -132,6 +132,29 @@ fn only_the_fault_tests_arm_the_probes() {
     assert!(!graph.contains("\"armed\""), "the shipped binary is armed:\n{graph}");
 }
 
+/// A name that stands nowhere would be demanded by the fault tests in vain.
+#[test]
+fn every_probe_stands_somewhere() {
+    let places: Vec<String> = shipped()
+        .into_iter()
+        .filter(|path| !path.starts_with("src/probe/"))
+        .map(|path| code(&path).join("\n"))
+        .collect();
+    for (list, kind) in [("point", "Point"), ("bug", "Bug"), ("rescue", "Rescue")] {
+        let names = code(&format!("src/probe/{list}.rs"));
+        let names: Vec<&str> =
+            names.iter().filter_map(|line| Some(line.split_once(" = \"")?.0.trim())).collect();
+        assert!(names.len() > 15, "the scan finds the names");
+        for name in names {
+            let probe = format!("{kind}::{name}");
+            let ends = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric());
+            let stands =
+                |code: &String| code.match_indices(&probe).any(|(at, _)| ends(&code[at + probe.len()..]));
+            assert!(places.iter().any(stands), "{probe} stands nowhere");
+        }
+    }
+}
+
 #[test]
 fn a_foreign_crate_is_known_to_its_one_room() {
     let owners = [

@@ -11,6 +11,7 @@ mod accept;
 mod architecture;
 mod cancel;
 mod daily_limits;
+mod days;
 mod drain;
 mod edges;
 mod graphs;

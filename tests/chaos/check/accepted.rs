@@ -1,7 +1,7 @@
 use std::collections::{HashMap, HashSet};
 
-use super::Invariant;
 use super::world::{World, name};
+use super::{Invariant, schedules};
 use crate::history::{Ask, Reply};
 
 pub(super) const INVARIANT: Invariant = Invariant {
@@ -82,10 +82,13 @@ fn find(world: &World<'_>) -> Vec<String> {
     found
 }
 
-/// A workflow that a schedule submitted has the schedule's id in its key.
+/// A workflow that a schedule submitted was told in the transaction that
+/// accepted it.
 fn is_scheduled(world: &World<'_>, key: super::world::Key) -> bool {
-    let Some(row) = world.workflows.get(&key) else { return false };
-    world.history.dump.schedules.iter().any(|schedule| {
-        schedule.workspace_id == key.0 && row.idempotency_key.contains(&schedule.id.to_string())
-    })
+    world
+        .history
+        .dump
+        .audit
+        .iter()
+        .any(|row| row.workspace_id == key.0 && schedules::submitted(row) == Some(key.1))
 }

@@ -27,6 +27,9 @@ const ACTIONS: [&str; 11] = [
     "automation.set",
 ];
 
+/// Who acts without being asked.
+const SCHEDULER: &str = "scheduler";
+
 /// Who did what to what.
 type Mark<'h> = (WorkspaceId, &'h str, &'h str, String);
 
@@ -66,7 +69,8 @@ fn find(world: &World<'_>) -> Vec<String> {
     }
     let mut rows: BTreeMap<Mark<'_>, usize> = BTreeMap::new();
     let mut policies: BTreeMap<WorkspaceId, i64> = BTreeMap::new();
-    for row in world.history.dump.audit.iter().filter(|row| actions.contains(row.action.as_str())) {
+    let asked = |row: &&AuditRow| row.actor != SCHEDULER && actions.contains(row.action.as_str());
+    for row in world.history.dump.audit.iter().filter(asked) {
         *rows.entry((row.workspace_id, &row.actor, &row.action, object(row))).or_default() += 1;
         if row.action == "automation.set" {
             *policies.entry(row.workspace_id).or_default() += 1;

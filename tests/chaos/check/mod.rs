@@ -27,6 +27,7 @@ mod quota;
 mod rest;
 mod results;
 mod runs;
+mod schedules;
 mod secrets;
 mod sometimes;
 mod tenants;
@@ -43,6 +44,7 @@ use world::World;
 /// Every invariant.
 pub const INVARIANTS: &[Invariant] = &[
     accepted::INVARIANT,
+    schedules::INVARIANT,
     rest::INVARIANT,
     runs::INVARIANT,
     transitions::INVARIANT,

@@ -32,6 +32,9 @@ fn find(world: &World<'_>) -> Vec<String> {
         if approval.status == "approved" && !approved_by_someone(world, approval) {
             found.push(format!("approval {id}: it is approved, and nobody approved these bytes"));
         }
+        if approval.status == "approved" && approval.decided_at.is_some_and(|at| at > approval.expires_at) {
+            found.push(format!("approval {id}: it was approved after it had expired"));
+        }
         if approval.status == "rejected" && !rejected_by_someone(world, approval) {
             found.push(format!("approval {id}: it is rejected, and nobody rejected it"));
         }

@@ -46,6 +46,10 @@ macro_rules! tables {
             /// `SET TimeZone = 'UTC'` makes one [`Line::Row`](super::Line::Row).
             pub const TABLES: &'static [&'static str] = &[$(stringify!($table)),*];
 
+            /// The columns that are read of each table.
+            pub const COLUMNS: &'static [(&'static str, &'static [&'static str])] =
+                &[$((stringify!($table), columns!($fields))),*];
+
             /// Adds a row.
             ///
             /// # Errors
@@ -75,6 +79,10 @@ macro_rules! tables {
 
         $(row! { $(#[$doc])* $row $fields })*
     };
+}
+
+macro_rules! columns {
+    ({ $($field:ident: $type:ty),* $(,)? }) => { &[$(stringify!($field)),*] };
 }
 
 macro_rules! row {
@@ -182,8 +190,9 @@ tables! {
     /// Recurring workflows.
     schedules: ScheduleRow {
         workspace_id: WorkspaceId, id: uuid::Uuid, name: String, cron: String, time_zone: String,
-        missed: String, paused: bool, next_at: Timestamp, last_at: Option<Timestamp>,
-        last_workflow: Option<WorkflowId>, created_by: String,
+        missed: String, version: i64, paused_by: Option<String>, next_at: Option<Timestamp>,
+        last_at: Option<Timestamp>, last_workflow: Option<WorkflowId>, last_problem: Option<String>,
+        created_by: String,
     }
     /// Workers.
     sessions: SessionRow {

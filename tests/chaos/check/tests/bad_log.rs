@@ -72,7 +72,8 @@ pub(super) const BREAKS: &[Break] = &[
         good.history.dump.audit.retain(|row| row.action != "workflow.cancel");
     }),
     ("audited", "a change left two rows", |good| {
-        let twin = good.history.dump.audit.last().unwrap().clone();
+        let cancel = good.history.dump.audit.iter().find(|row| row.action == "workflow.cancel");
+        let twin = cancel.unwrap().clone();
         good.history.dump.audit.push(twin);
     }),
     ("audited", "a refused change left a row", |good| {

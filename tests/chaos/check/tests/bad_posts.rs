@@ -58,6 +58,10 @@ pub(super) const BREAKS: &[Break] = &[
         let voided = good.history.dump.approvals.iter_mut().find(|row| row.status == "void");
         voided.unwrap().status = "expired".into();
     }),
+    ("questions", "somebody approved when it was too late", |good| {
+        let approved = good.history.dump.approvals.iter_mut().find(|row| row.status == "approved").unwrap();
+        approved.expires_at = approved.asked_at;
+    }),
     ("questions", "somebody approved other bytes than they were shown", |good| {
         for op in &mut good.history.ops {
             if let Ask::Approve { hash, .. } = &mut op.ask {

@@ -54,6 +54,22 @@ pub(super) const BREAKS: &[Break] = &[
         }
         good.history.ops.push(again);
     }),
+    ("schedules", "a time became two workflows", |good| {
+        let twin = schedule_run(good).clone();
+        good.history.dump.audit.push(twin);
+    }),
+    ("schedules", "a time was both run and skipped", |good| {
+        let mut skipped = schedule_run(good).clone();
+        skipped.action = "schedule.skip".into();
+        good.history.dump.audit.push(skipped);
+    }),
+    ("schedules", "nothing tells that a schedule submitted it", |good| {
+        good.history.dump.audit.retain(|row| row.action != "schedule.run");
+    }),
+    ("schedules", "what a schedule submitted is gone", |good| {
+        let recurring = good.recurring.1;
+        good.history.dump.workflows.retain(|row| row.id != recurring);
+    }),
     ("rest", "a step was lost in the queue", |good| {
         edit_run(good, good.dead, |run| run.steps[0].state = StepState::Queued);
     }),
@@ -238,6 +254,10 @@ fn is_submit(op: &crate::history::Op, wanted: &str) -> bool {
 
 fn lease(nonce: u64) -> galley_core::run::Lease {
     galley_core::run::Lease { nonce: galley_core::ids::Nonce(nonce), session: galley_core::ids::SessionId(1) }
+}
+
+fn schedule_run(good: &mut Good) -> &mut crate::history::AuditRow {
+    good.history.dump.audit.iter_mut().find(|row| row.action == "schedule.run").unwrap()
 }
 
 /// The nonces of the claims of the published workflow's publish step.

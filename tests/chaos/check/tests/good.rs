@@ -17,6 +17,7 @@ pub(super) struct Good {
     pub(super) asked: Key,
     pub(super) rejected: Key,
     pub(super) scheduled: Key,
+    pub(super) recurring: Key,
 }
 
 fn write_and_publish(account: &str) -> Value {
@@ -110,11 +111,14 @@ pub(super) fn good() -> Good {
     story.post(scheduled, 1, keyed, "canary-two tomorrow");
     story.event(scheduled, Event::Postponed { token, delay_ms: 3_600_000 });
 
+    let recurring = story.scheduled(two, json!([{ "name": "write", "agent": "writer" }]));
+    story.agent(recurring, 0);
+
     let submit = || Ask::Submit { key: "k-refused".into(), shape: "story".into(), body: 9 };
     story.op(one, submit(), Reply::Refused { status: 422, problem: "invalid".into() });
     story.op(one, submit(), Reply::Unknown { why: "the connection was cut".into() });
     let history = story.end();
-    Good { history, published, cancelled, dead, expanded, asked, rejected, scheduled }
+    Good { history, published, cancelled, dead, expanded, asked, rejected, scheduled, recurring }
 }
 
 fn config(mode: &str, approval: bool, limit: Option<u32>, zone: &str) -> Value {

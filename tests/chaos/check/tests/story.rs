@@ -191,6 +191,32 @@ impl Story {
         (workspace, id)
     }
 
+    /// A schedule's time comes: what a submit does, and nobody asked.
+    pub(super) fn scheduled(&mut self, workspace: WorkspaceId, steps: Value) -> Key {
+        let (id, at) = (self.uuid(), self.now());
+        let key = self.submit(workspace, &format!("schedule:{id}:{at}"), steps, json!({}));
+        self.history.ops.pop();
+        let detail = json!({ "at": at.to_string(), "workflowId": key.1 });
+        self.audit(workspace, "schedule.run", "daily".into(), Some(detail));
+        self.history.dump.audit.last_mut().unwrap().actor = "scheduler".into();
+        self.history.dump.schedules.push(ScheduleRow {
+            workspace_id: workspace,
+            id,
+            name: "daily".into(),
+            cron: "0 9 * * *".into(),
+            time_zone: "UTC".into(),
+            missed: "skip".into(),
+            version: 1,
+            paused_by: None,
+            next_at: None,
+            last_at: Some(at),
+            last_workflow: Some(key.1),
+            last_problem: None,
+            created_by: "someone".into(),
+        });
+        key
+    }
+
     pub(super) fn event(&mut self, key: Key, event: Event) {
         let at = self.now();
         let flow = self.flows.get_mut(&key).unwrap();

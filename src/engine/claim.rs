@@ -140,8 +140,42 @@ impl Engine {
         if !session.is_live() {
             return Ok(Vec::new());
         }
-        self.keep_in_flight(&claimed).await;
+        let late = self.keep_in_flight(&claimed).await;
+        if !late.is_empty() {
+            claimed = self.give_back_late(session, claimed, &late).await?;
+        }
         point(Point::ClaimInFlight);
+        Ok(claimed)
+    }
+
+    /// A claim may take longer than its ticket stays in flight; the place under
+    /// a limit is somebody else's then. Such a step does not start: it goes
+    /// back to its queue, and the attempt does not count.
+    async fn give_back_late(
+        &self,
+        session: &Session,
+        claimed: Vec<Claimed>,
+        late: &[Ticket],
+    ) -> Result<Vec<Claimed>, EngineError> {
+        let Ok(reading) = self.fleet().reading().await else { return Ok(claimed) };
+        let (late, claimed): (Vec<_>, Vec<_>) = claimed
+            .into_iter()
+            .partition(|claim| late.contains(&claim.ticket) && !reading.is_free(&claim.agent));
+        if late.is_empty() {
+            return Ok(claimed);
+        }
+        seen(Rescue::LateClaim);
+        let back = |claim: &Claimed| Command {
+            key: claim.key(),
+            event: Event::GivenBack { token: claim.token },
+            record: Record::Nothing,
+        };
+        let commands: Vec<Command> = late.iter().map(back).collect();
+        let Some(applied) = patiently(session, || self.apply(&commands)).await? else {
+            return Ok(Vec::new());
+        };
+        let done: Vec<_> = late.into_iter().map(|claim| (claim.agent, claim.ticket)).collect();
+        self.push(&done, &applied).await;
         Ok(claimed)
     }
 
@@ -246,12 +280,14 @@ impl Engine {
         Ok(())
     }
 
-    async fn keep_in_flight(&self, claimed: &[Claimed]) {
-        let Some(longest) = claimed.iter().map(|claim| claim.timeout).max() else { return };
+    /// Answers with the tickets that were not in flight any more.
+    async fn keep_in_flight(&self, claimed: &[Claimed]) -> Vec<Ticket> {
+        let Some(longest) = claimed.iter().map(|claim| claim.timeout).max() else { return Vec::new() };
         let tickets: Vec<_> = claimed.iter().map(|claim| (claim.agent.clone(), claim.ticket)).collect();
-        if let Err(error) = self.queue().claimed(&tickets, longest + FLIGHT_SLACK).await {
+        self.queue().claimed(&tickets, longest + FLIGHT_SLACK).await.unwrap_or_else(|error| {
             tracing::debug!(%error, "could not mark claims in flight; limits may count them too early");
-        }
+            Vec::new()
+        })
     }
 }
 

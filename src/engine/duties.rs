@@ -15,6 +15,7 @@ use crate::error::EngineError;
 use crate::reap::Reaper;
 use crate::reconcile::{Reconciler, rebuild};
 use crate::recurring::submit_due_schedules;
+use crate::sweep::forget_lost;
 
 /// How often each duty looks. Latencies, not deadlines.
 const DUE_EVERY: Duration = Duration::from_millis(100);
@@ -48,6 +49,9 @@ pub async fn run_duties(engine: &Engine, stop: &CancellationToken) {
         }),
         every(REBUILD_EVERY, stop, "rebuild lost queues", || async { rebuild(engine).await.map(|_| ()) }),
         every(EXPIRE_EVERY, stop, "return unclaimed tickets", || expire(engine)),
+        every(engine.config().look_every, stop, "compare what is in flight with what runs", || async {
+            forget_lost(engine).await.map(drop)
+        }),
         every(MIRROR_EVERY, stop, "mirror controls", || mirror(engine)),
         every(GAUGES_EVERY, stop, "measure queues", || crate::gauges::measure(engine)),
         reap(engine, reap_every, stop),

@@ -33,7 +33,8 @@ pub struct EngineConfig {
     pub overdue_grace: Duration,
     /// How often the reaper looks at all running steps although no session
     /// died: for attempts past their time, and for claims that a worker
-    /// committed after its session was closed and swept.
+    /// committed after its session was closed and swept. As often, what is in
+    /// flight in Redis is compared with what runs.
     pub look_every: Duration,
     /// Runs read per page by the reconciler and the rebuild.
     pub page: usize,

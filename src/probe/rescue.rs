@@ -10,6 +10,8 @@ crate::names::names! {
         StaleClaim = "stale_claim",
         /// A ticket was popped although its step runs: it stays in flight.
         ClaimedElsewhere = "claimed_elsewhere",
+        /// A claim came after its ticket's place was somebody else's.
+        LateClaim = "late_claim",
         /// A paused agent's tickets were popped, and given back.
         PausedTicket = "paused_ticket",
         /// A dead worker's step was returned.

@@ -167,12 +167,13 @@ pub trait DispatchQueue: Send + Sync {
 
     /// These run: they stay in flight until `run_deadline` from now, so that
     /// limits count them and a re-push is ignored. Also how a rebuild puts
-    /// running steps back.
+    /// running steps back. Answers with those that were not in flight: their
+    /// places were somebody else's meanwhile.
     async fn claimed(
         &self,
         tickets: &[(AgentType, Ticket)],
         run_deadline: Duration,
-    ) -> Result<(), QueueError>;
+    ) -> Result<Vec<Ticket>, QueueError>;
 
     /// Forgets `done`, which frees limits, and pushes `next`, in one round
     /// trip. `next` goes before others of its priority: a workflow that began

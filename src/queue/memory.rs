@@ -108,12 +108,13 @@ impl DispatchQueue for MemoryQueue {
         &self,
         tickets: &[(AgentType, Ticket)],
         run_deadline: Duration,
-    ) -> Result<(), QueueError> {
+    ) -> Result<Vec<Ticket>, QueueError> {
         let due = Instant::now() + run_deadline;
+        let mut fresh = Vec::new();
         for (agent, of_agent) in wire::by_agent(tickets) {
-            self.lock().agent(agent).claimed(of_agent, due);
+            fresh.extend(self.lock().agent(agent).claimed(of_agent, due));
         }
-        Ok(())
+        Ok(fresh)
     }
 
     async fn settle(

@@ -359,9 +359,15 @@ impl DispatchQueue for RedisQueue {
         &self,
         tickets: &[(AgentType, Ticket)],
         run_deadline: Duration,
-    ) -> Result<(), QueueError> {
+    ) -> Result<Vec<Ticket>, QueueError> {
+        let doing = "keep claimed tickets in flight";
         let calls = self.calls(Script::Claimed, tickets, Some(millis(run_deadline)));
-        self.send("keep claimed tickets in flight", &calls).await.map(drop)
+        let mut fresh = Vec::new();
+        for answer in self.send(doing, &calls).await? {
+            let entries: Vec<Vec<u8>> = read(doing, answer)?;
+            fresh.extend(entries.iter().filter_map(|entry| wire::read_entry(entry)));
+        }
+        Ok(fresh)
     }
 
     async fn settle(

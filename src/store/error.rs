@@ -100,6 +100,9 @@ impl From<sqlx::Error> for StoreError {
             "40P01" | "40001" | "55P03" => Self::TryAgain(error),
             // 42P01, 3F000: the schema is not there.
             "42P01" | "3F000" => Self::Schema(format!("the schema is missing ({db}); run `galley migrate`")),
+            // Postgres ended a transaction that stood still: this process was
+            // stopped, or waited too long. Nothing of it happened.
+            "25P03" | "25P04" => Self::Unavailable(error),
             // 08 connection, 53 resources, 57 operator intervention, 58 system.
             c if ["08", "53", "57", "58"].iter().any(|class| c.starts_with(class)) => {
                 Self::Unavailable(error)

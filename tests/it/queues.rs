@@ -191,6 +191,42 @@ async fn a_late_claim_does_not_free_the_place_of_the_one_in_force() {
     bed.end().await;
 }
 
+/// A claim slower than its ticket's deadline, whose place another step took
+/// meanwhile.
+#[tokio::test]
+async fn a_claim_that_comes_too_late_does_not_exceed_a_limit() {
+    let bed = Bed::new().await;
+    bed.register(&Agents::echo()).await;
+    let limit = ControlChange { max_running: Some(Some(1)), ..ControlChange::default() };
+    bed.engine.control_agent(bed.workspace, &echo(), limit, "ada").await.unwrap();
+    bed.submit_many(bed.workspace, "echo", 1).await;
+    let slow = bed.engine.pop(&echo(), 1).await.unwrap().tickets.remove(0);
+    let mut urgent = request(json!([{ "name": "a", "agent": "echo" }]), Value::Null);
+    urgent.priority = Some(0);
+    bed.engine.submit(&bed.context(), &urgent).await.unwrap();
+    until("the slow one's ticket goes back", async || {
+        bed.engine.queue().expire(&echo(), 10).await.unwrap() == 1
+    })
+    .await;
+    let session = bed.session().await;
+    let popped = bed.engine.pop(&echo(), 1).await.unwrap().tickets.remove(0);
+    assert_ne!(popped, slow);
+    let quick = bed.engine.claim(&session, vec![(echo(), popped)]).await.unwrap();
+    assert_eq!(quick.len(), 1);
+    let late = bed.engine.claim(&session, vec![(echo(), slow)]).await.unwrap();
+    assert!(late.is_empty(), "one runs, and one is the limit");
+    let depth = bed.engine.queue().depths(&[echo()]).await.unwrap().remove(0);
+    assert_eq!((depth.in_flight, depth.ready), (1, 1));
+    let report = galley_engine::Report::of(&quick[0], 1, galley_engine::Outcome::GivenBack);
+    bed.engine.complete(&[report]).await.unwrap();
+    let again = bed.claim_one(&session, "echo").await;
+    assert_eq!(again.attempt, 1, "what did not start does not count");
+    let report = galley_engine::Report::of(&again, 1, galley_engine::Outcome::GivenBack);
+    bed.engine.complete(&[report]).await.unwrap();
+    bed.engine.close_session(&session, "test").await.unwrap();
+    bed.end().await;
+}
+
 #[tokio::test]
 async fn one_step_does_not_wait_behind_a_busy_workspace() {
     let bed = Bed::new().await;

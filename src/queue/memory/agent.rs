@@ -179,14 +179,18 @@ impl AgentQueue {
         served.into_iter().flat_map(|(_, tickets)| tickets).collect()
     }
 
-    pub(super) fn claimed(&mut self, tickets: Vec<&Ticket>, due: Instant) {
+    /// Answers with those that were not in flight.
+    pub(super) fn claimed(&mut self, tickets: Vec<&Ticket>, due: Instant) -> Vec<Ticket> {
         self.settle_time();
+        let mut fresh = Vec::new();
         for ticket in tickets {
             if self.flight.insert(*ticket, due).is_none() {
                 *self.running.entry(ticket.workspace).or_default() += 1;
                 self.forget_ready(ticket);
+                fresh.push(*ticket);
             }
         }
+        fresh
     }
 
     /// Whether somebody who found the limit reached should look again.

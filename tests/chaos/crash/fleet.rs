@@ -2,7 +2,7 @@
 //! same agents, the same platform. Times are short, so that nobody waits long
 //! for a death to be noticed.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use galley_agents::{FnAgent, Registry, StepContext, output};
@@ -50,10 +50,14 @@ impl Place {
     }
 }
 
-/// The preview network's adapter.
+/// The preview network's adapter, one for all engines of the process: a client
+/// reads all root certificates.
 pub(crate) fn adapters() -> Arc<Adapters> {
-    let options = Options { allow_private_targets: true, timeout: CALL };
-    Arc::new(Adapters(Publishers::built_in(options).unwrap()))
+    static ADAPTERS: LazyLock<Arc<Adapters>> = LazyLock::new(|| {
+        let options = Options { allow_private_targets: true, timeout: CALL };
+        Arc::new(Adapters(Publishers::built_in(options).unwrap()))
+    });
+    Arc::clone(&ADAPTERS)
 }
 
 /// A worker with everything.

@@ -26,6 +26,7 @@ enum Op {
 enum Answer {
     Count(u64),
     Popped(Popped),
+    Tickets(Vec<Ticket>),
     Nothing,
 }
 
@@ -64,8 +65,11 @@ async fn apply(queue: &dyn DispatchQueue, op: &Op) -> (Answer, QueueDepth) {
             Answer::Popped(queue.pop(&writer(), *max, deadline, unbuilt).await.unwrap())
         }
         Op::Claimed(tickets) => {
-            queue.claimed(&for_writer(tickets), LATER).await.unwrap();
-            Answer::Nothing
+            let mut fresh = queue.claimed(&for_writer(tickets), LATER).await.unwrap();
+            fresh.sort_unstable_by_key(|ticket| (ticket.workspace, ticket.member()));
+            // Asked twice in one call, it may be answered twice.
+            fresh.dedup();
+            Answer::Tickets(fresh)
         }
         Op::Settle(done, next) => {
             Answer::Count(queue.settle(&for_writer(done), &for_writer(next)).await.unwrap())

@@ -151,6 +151,11 @@ impl Engine {
             // A post that is approved along with its edit needs a question to
             // answer.
             Gate::Free | Gate::Forbidden(_) if approve => Some("approved along with its edit"),
+            // It waits for an answer, and the question about its old bytes is
+            // void: without another nobody could ever answer.
+            Gate::Free | Gate::Forbidden(_) if post.state == PostState::WaitingApproval.word() => {
+                Some("it was edited while it waited for an approval")
+            }
             Gate::Free | Gate::Forbidden(_) => None,
         };
         if planted(Bug::ApprovalNotBound) {

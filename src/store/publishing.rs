@@ -426,8 +426,9 @@ async fn ask(
     .bind(expires_s);
     execute(connection, insert).await?;
     if let Some((post, _)) = post {
+        // Whoever decided before that nobody has to be asked decides again.
         let held = sqlx::query(
-            "UPDATE posts SET held = true, reason = $3, updated_at = galley_now()
+            "UPDATE posts SET held = true, reason = $3, version = version + 1, updated_at = galley_now()
               WHERE workspace_id = $1 AND id = $2",
         );
         execute(connection, held.bind(key.workspace.0).bind(post.0).bind(reason)).await?;

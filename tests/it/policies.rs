@@ -2,6 +2,7 @@
 
 use galley_core::automation::Mode;
 use galley_core::ids::AgentType;
+use galley_core::publish::PostContent;
 use galley_core::run::WorkflowState;
 use galley_engine::EngineError;
 use serde_json::json;
@@ -175,5 +176,27 @@ async fn a_policy_that_was_changed_meanwhile_is_not_overwritten() {
     let refused = bed.engine.set_policy(bed.workspace, &wrong, None, "eve").await.unwrap_err();
     assert!(problems(&refused)[0].starts_with("timeZone: "), "{refused}");
     assert_eq!(bed.engine.policy(bed.workspace).await.unwrap().config.mode, Mode::FullAutonomous);
+    bed.end().await;
+}
+
+/// An edit voids the question. Whatever the policy says by then, somebody has
+/// to be asked again, or the post waits for ever.
+#[tokio::test]
+async fn a_post_edited_while_its_platform_is_forbidden_is_asked_about_again() {
+    let network = Network::new();
+    let bed = bed(&network).await;
+    let key = submit(&bed, "idempotent", "first").await;
+    let asked = question(&bed, key).await;
+    let post = post_of(&bed, key).await.unwrap();
+    policy(&bed, |config| config.allowed_platforms = Some(vec!["elsewhere".into()])).await;
+    let edit = PostContent { text: "second".into(), link: None };
+    let changed = bed.engine.edit_post(bed.workspace, post.id, &edit, None, false, "ada").await.unwrap();
+    let again = changed.question.expect("somebody is asked");
+    assert_eq!(question(&bed, key).await.id, again);
+    assert_ne!(again, asked.id);
+    policy(&bed, |config| config.allowed_platforms = None).await;
+    bed.engine.approve(bed.workspace, again, None, None, "ada").await.unwrap();
+    bed.finish(key, WorkflowState::Succeeded).await;
+    assert_eq!(network.texts(), ["second"]);
     bed.end().await;
 }

@@ -77,8 +77,8 @@ impl DispatchQueue for Forgetful {
         &self,
         tickets: &[(AgentType, Ticket)],
         run_deadline: Duration,
-    ) -> Result<(), QueueError> {
-        if self.loses() { Ok(()) } else { self.inner().claimed(tickets, run_deadline).await }
+    ) -> Result<Vec<Ticket>, QueueError> {
+        if self.loses() { Ok(Vec::new()) } else { self.inner().claimed(tickets, run_deadline).await }
     }
 
     async fn settle(

@@ -10,6 +10,7 @@ mod admin;
 mod scripts;
 mod wakes;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -417,12 +418,14 @@ impl DispatchQueue for RedisQueue {
 
     async fn mirror(&self, controls: &Controls) -> Result<(), QueueError> {
         let limit = |limit: Option<u32>| limit.map(|n| n.to_string()).unwrap_or_default();
-        let weights: Vec<(String, u32)> = controls
+        // Of two weights of one workspace the last counts, also when it is the
+        // usual one, which is not written.
+        let mut weights: BTreeMap<String, u32> = controls
             .weights
             .iter()
             .map(|(workspace, weight)| (wire::workspace_text(*workspace), (*weight).clamp(1, LARGEST_WEIGHT)))
-            .filter(|(_, weight)| *weight != 1)
             .collect();
+        weights.retain(|_, weight| *weight != 1);
         let call = |(agent, control): &(AgentType, crate::AgentControl)| {
             let call = self
                 .call(Script::Mirror, agent)

@@ -12,7 +12,7 @@ use galley_servers::PrivateRedis;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use crate::harness::{Agents, Bed, Latch, Setup, answer, retry, until};
+use crate::harness::{Agents, Bed, Latch, Setup, answer, request, retry, until};
 
 fn echo() -> AgentType {
     AgentType::new("echo").unwrap()

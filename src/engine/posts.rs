@@ -118,13 +118,17 @@ impl Engine {
             return Err(EngineError::Conflict(format!("post {id} says that already; nothing was changed")));
         }
         let account = self.store().account_by_id(workspace, post.account).await?;
-        if let (Some(platforms), Some(account)) = (&self.config().platforms, &account)
-            && let Err(why) = platforms.check_post(&account.platform, &settings(account), content)
-        {
-            return Err(EngineError::invalid(
-                "text",
-                format!("{} does not take it: {why}", account.platform),
-            ));
+        if let (Some(platforms), Some(account)) = (&self.config().platforms, &account) {
+            let settings = settings(account);
+            if let Err(why) = platforms.check_post(&account.platform, &settings, content) {
+                let bare = PostContent { link: None, ..content.clone() };
+                let bare_is_taken = platforms.check_post(&account.platform, &settings, &bare).is_ok();
+                let at = if bare_is_taken { "link" } else { "text" };
+                return Err(EngineError::invalid(
+                    at,
+                    format!("{} does not take it: {why}", account.platform),
+                ));
+            }
         }
         let policy = self.policy(workspace).await?;
         let publisher = AgentType::new(PUBLISHER)?;
@@ -270,15 +274,18 @@ impl Engine {
         self.post(workspace, id).await
     }
 
-    /// A person found out whether a post in doubt is out.
+    /// A person found out whether a post in doubt is out. `sends` is the number
+    /// of calls that had been made when they looked: an answer about an earlier
+    /// doubt, told twice or late, says nothing about this one.
     ///
     /// # Errors
     /// [`EngineError::NotFound`]; [`EngineError::Conflict`] when it is not in
-    /// doubt.
+    /// doubt, or was sent again since.
     pub async fn resolve_post(
         &self,
         workspace: WorkspaceId,
         id: PostId,
+        sends: u32,
         resolution: Resolution,
         actor: &str,
     ) -> Result<PostRow, EngineError> {
@@ -290,6 +297,12 @@ impl Engine {
                 post.state
             )));
         };
+        if publication.sends.unsigned_abs() != sends {
+            return Err(EngineError::Conflict(format!(
+                "post {id} was called out {} times by now, the answer is about {sends}: look at the account again, and at `galley post show {id}`",
+                publication.sends
+            )));
+        }
         let effect_key = publication.effect_key.clone();
         let conclude = |state, remote_id, link| PostOp::Conclude {
             effect_key: effect_key.clone(),

@@ -200,7 +200,10 @@ impl Engine {
         } else {
             None
         };
-        let detail = json!({ "cron": set.cron, "timeZone": time_zone, "missed": set.missed });
+        let mut detail = json!({ "cron": set.cron, "timeZone": time_zone });
+        if let Some(missed) = set.missed {
+            detail["missed"] = json!(missed.word());
+        }
         let change = ScheduleChange {
             cron: Some(set.cron),
             time_zone: Some(time_zone),
@@ -225,7 +228,9 @@ impl Engine {
     ) -> Result<ScheduleView, EngineError> {
         let old = self.schedule_row(workspace, name).await?;
         if let Some(by) = &old.paused_by {
-            return Err(EngineError::Conflict(format!("schedule `{name}` is paused already, by {by}")));
+            return Err(EngineError::Conflict(format!(
+                "schedule `{name}` is paused already, by {by}; `galley schedule resume {name}` lets it go on"
+            )));
         }
         let change = ScheduleChange { paused_by: Some(Some(actor.to_owned())), ..ScheduleChange::default() };
         self.change_schedule(workspace, &old, change, actor, "schedule.pause", None).await

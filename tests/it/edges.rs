@@ -2,56 +2,20 @@
 //! program of their own.
 
 use std::process::Stdio;
-use std::time::Duration;
 
 use galley_api::views::Role;
-use galley_api::{ApiConfig, ApiState, Limits, NewToken, issue_token, serve};
 use galley_core::run::WorkflowState;
 use galley_servers::{PrivatePostgres, PrivateRedis, Speed};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use secrecy::SecretString;
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
-use crate::harness::{Agents, Bed, Setup, migrate, until};
-
-const SECRET: &str = "a secret of these tests, long enough to be one";
-
-/// The API of a bed's engine on a port of its own, and a token for it.
-async fn api(bed: &Bed, stop: &CancellationToken) -> (String, String) {
-    let secret = SecretString::from(SECRET);
-    let limits = Limits { body_bytes: 1 << 20, request_timeout: Duration::from_secs(20) };
-    let state = ApiState::new(bed.engine.clone(), &ApiConfig { jwt_secret: secret.clone(), limits }).unwrap();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(serve(listener, state, stop.clone()));
-    let new = NewToken {
-        workspace: bed.workspace,
-        subject: "producer".into(),
-        roles: vec![Role::Producer],
-        ttl: Duration::from_secs(3_600),
-    };
-    (address, issue_token(&secret, &new).unwrap().token)
-}
-
-async fn submit(api: &(String, String), key: &str) -> (u16, Value) {
-    let (address, token) = api;
-    let definition = json!({ "name": "one", "steps": [{ "name": "a", "agent": "echo" }] });
-    let request = reqwest::Client::new()
-        .post(format!("{address}/v1/workflows"))
-        .bearer_auth(token)
-        .header("Idempotency-Key", key)
-        .json(&json!({ "definition": definition, "input": { "text": "hello" } }));
-    let response = request.send().await.unwrap();
-    (response.status().as_u16(), response.json().await.unwrap())
-}
+use crate::harness::{Agents, Api, Bed, Setup, migrate, until};
 
 /// Accepting needs Postgres only. What was accepted while Redis was down runs
 /// once it is back; what was refused while Postgres was down is not there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_api_accepts_without_redis_and_refuses_without_postgres() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let mut postgres = PrivatePostgres::start_temporary(Speed::Throwaway).await.unwrap();
     migrate(&postgres.url()).await;
     let mut redis = PrivateRedis::start_temporary().await.unwrap();
@@ -63,17 +27,16 @@ async fn the_api_accepts_without_redis_and_refuses_without_postgres() {
     .await;
     let agents = Agents::echo();
     bed.register(&agents).await;
-    let stop = CancellationToken::new();
-    let api = api(&bed, &stop).await;
+    let api = Api::of(&bed, Role::Producer).await;
 
     redis.kill().await;
-    let (status, body) = submit(&api, "while Redis is down").await;
+    let (status, body) = api.submit("while Redis is down").await;
     assert_eq!(status, 202, "{body}");
-    let (status, again) = submit(&api, "while Redis is down").await;
+    let (status, again) = api.submit("while Redis is down").await;
     assert_eq!((status, &again["workflowId"]), (200, &body["workflowId"]), "{again}");
 
     postgres.stop_immediate().await;
-    let (status, problem) = submit(&api, "while both are down").await;
+    let (status, problem) = api.submit("while both are down").await;
     assert_eq!(status, 503, "{problem}");
     let detail = problem["detail"].as_str().unwrap();
     assert!(detail.contains("Postgres") || detail.contains("database"), "{detail}");
@@ -84,7 +47,7 @@ async fn the_api_accepts_without_redis_and_refuses_without_postgres() {
     bed.finish_all().await;
     assert_eq!(bed.count("SELECT count(*) FROM workflows").await, 1);
     assert_eq!(bed.count("SELECT count(*) FROM results").await, 1);
-    stop.cancel();
+    drop(api);
     bed.end().await;
 }
 

@@ -12,6 +12,7 @@ mod architecture;
 mod cancel;
 mod daily_limits;
 mod days;
+mod doubt;
 mod drain;
 mod edges;
 mod graphs;

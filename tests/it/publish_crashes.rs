@@ -11,7 +11,7 @@ use galley_core::publish::Sent;
 use galley_engine::{Begin, Claimed, Engine, Session};
 use galley_publishers::{Account, Outgoing, Publisher};
 
-use crate::harness::posts::{KINDS, account, autonomous, in_state, policy, posts, submit, writer};
+use crate::harness::posts::{KINDS, account, autonomous, in_state, policy, posts, resolve, submit, writer};
 use crate::harness::{Bed, Network, Setup, until};
 
 /// Polls a future until it was pending that often, then drops it: a process
@@ -124,7 +124,7 @@ async fn crash_everywhere(kind: &str) {
             } else {
                 galley_engine::Resolution::NotThere
             };
-            bed.engine.resolve_post(bed.workspace, post.id, found, "ada").await.unwrap();
+            resolve(&bed, post.id, found).await;
         }
     } else {
         assert_eq!(published, all.len(), "{kind}: nothing is left in doubt");

@@ -5,7 +5,9 @@ use galley_core::run::WorkflowState;
 use galley_engine::Resolution;
 use serde_json::json;
 
-use crate::harness::posts::{account, autonomous, bed, in_state, policy, post_of, question, submit, writer};
+use crate::harness::posts::{
+    account, autonomous, bed, in_state, policy, post_of, question, resolve, submit, writer,
+};
 use crate::harness::{Bed, Fault, Network, Setup, until};
 
 /// A post that a look did not find is as unsent as any: today's policy has its
@@ -51,7 +53,7 @@ async fn a_cancelled_post_is_not_sent_once_more() {
             Fault::LoseRequest => (Resolution::NotThere, "cancelled"),
             _ => (Resolution::Published { remote_id: None, link: None }, "published"),
         };
-        bed.engine.resolve_post(bed.workspace, post.id, found, "ada").await.unwrap();
+        resolve(&bed, post.id, found).await;
         in_state(&bed, key, end).await;
     }
     bed.finish_all().await;
@@ -82,7 +84,7 @@ async fn a_key_is_not_used_up_to_its_last_moment() {
     bed.start_duties();
     let post = in_state(&bed, key, "in_doubt").await;
     assert_eq!(network.texts(), Vec::<String>::new());
-    bed.engine.resolve_post(bed.workspace, post.id, Resolution::GivenUp, "ada").await.unwrap();
+    resolve(&bed, post.id, Resolution::GivenUp).await;
     bed.finish(key, WorkflowState::Failed).await;
     bed.end().await;
 }

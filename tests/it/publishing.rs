@@ -7,7 +7,7 @@ use galley_engine::{EngineError, Resolution};
 use serde_json::json;
 
 use crate::harness::posts::{
-    KINDS, account, autonomous, bed, in_state, policy, post_of, posts, question, submit, writer,
+    KINDS, account, autonomous, bed, in_state, policy, post_of, posts, question, resolve, submit, writer,
 };
 use crate::harness::{Bed, Fault, Network, Setup, until};
 
@@ -93,7 +93,7 @@ async fn a_person_resolves_what_a_blind_platform_cannot_tell() {
     let refused = bed.engine.edit_post(bed.workspace, there.1.id, &edit, None, false, "ada").await;
     assert!(matches!(refused, Err(EngineError::Conflict(_))), "{refused:?}");
     let found = Resolution::Published { remote_id: Some("seen".into()), link: None };
-    bed.engine.resolve_post(bed.workspace, there.1.id, found, "ada").await.unwrap();
+    resolve(&bed, there.1.id, found).await;
     bed.finish(there.0, WorkflowState::Succeeded).await;
 
     let lost = {
@@ -101,7 +101,7 @@ async fn a_person_resolves_what_a_blind_platform_cannot_tell() {
         let key = submit(&bed, "blind", "lost").await;
         (key, in_state(&bed, key, "in_doubt").await)
     };
-    bed.engine.resolve_post(bed.workspace, lost.1.id, Resolution::NotThere, "ada").await.unwrap();
+    resolve(&bed, lost.1.id, Resolution::NotThere).await;
     bed.finish(lost.0, WorkflowState::Succeeded).await;
 
     let given_up = {
@@ -109,7 +109,7 @@ async fn a_person_resolves_what_a_blind_platform_cannot_tell() {
         let key = submit(&bed, "blind", "given up").await;
         (key, in_state(&bed, key, "in_doubt").await)
     };
-    bed.engine.resolve_post(bed.workspace, given_up.1.id, Resolution::GivenUp, "ada").await.unwrap();
+    resolve(&bed, given_up.1.id, Resolution::GivenUp).await;
     bed.finish(given_up.0, WorkflowState::Failed).await;
 
     assert_eq!(network.texts(), ["there", "lost"]);

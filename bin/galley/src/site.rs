@@ -121,6 +121,14 @@ impl Waiting {
         ] {
             let filter = PostFilter { state: Some(state.word().into()), ..PostFilter::default() };
             for post in store.list_posts(self.workspace, &filter, None, SHOWN).await? {
+                // What it waited for before is past: nothing is known of it yet.
+                let reason = match state {
+                    PostState::Publishing => "on its way out".into(),
+                    PostState::Unknown => {
+                        "the platform's answer was lost; Galley finds out whether it is out".into()
+                    }
+                    _ => post.reason.unwrap_or_default(),
+                };
                 let question = questions.iter().find(|asked| asked.post.is_some_and(|(id, _)| id == post.id));
                 let command = match (state, question) {
                     (PostState::InDoubt, _) => Some(format!("galley post show {}", post.id)),
@@ -132,7 +140,7 @@ impl Waiting {
                     text: content.map(|content| content.text).unwrap_or_default(),
                     state: state.word().into(),
                     slot: post.slot_at,
-                    reason: post.reason.unwrap_or_default(),
+                    reason,
                     command,
                 });
             }

@@ -21,6 +21,15 @@ pub(crate) fn local(time: &str, zone: &str) -> String {
     at.map_or_else(|_| time.to_owned(), |at| at.strftime("%a %Y-%m-%d %H:%M").to_string())
 }
 
+/// An RFC 3339 time for a receipt, to the second, in the zone of whoever reads
+/// it: `2026-03-01 09:30:05 +01:00`; the text itself if it is no time.
+pub(crate) fn exact(time: &str) -> String {
+    match time.parse::<Timestamp>() {
+        Ok(at) => at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %:z").to_string(),
+        Err(_) => time.to_owned(),
+    }
+}
+
 fn between(at: Timestamp, now: Timestamp) -> String {
     let millis = now.as_millisecond() - at.as_millisecond();
     let amount = rough(Duration::from_millis(millis.unsigned_abs()));

@@ -191,7 +191,7 @@ pub(crate) async fn reject(
     request_body = ResolvePost,
     responses(
         (status = 200, description = "The post as it stands now", body = Post),
-        (status = 409, description = "It is not in doubt",
+        (status = 409, description = "It is not in doubt, or was sent again since",
             body = crate::views::Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -201,7 +201,7 @@ pub(crate) async fn resolve(
     Path(id): Path<String>,
     Body(resolve): Body<ResolvePost>,
 ) -> Result<Json<Post>, ApiError> {
-    let ResolvePost { resolution, remote_id, link } = resolve;
+    let ResolvePost { resolution, sends, remote_id, link } = resolve;
     if resolution != Found::Published {
         let only = "goes with the resolution `published` only";
         if remote_id.is_some() {
@@ -218,7 +218,7 @@ pub(crate) async fn resolve(
     };
     let (id, workspace, actor) = (post_id(&id)?, grant.workspace, grant.actor.clone());
     let engine = state.engine.clone();
-    let post =
-        to_the_end(async move { engine.resolve_post(workspace, id, resolution, &actor).await }).await?;
+    let post = to_the_end(async move { engine.resolve_post(workspace, id, sends, resolution, &actor).await })
+        .await?;
     Ok(Json(post.try_into()?))
 }

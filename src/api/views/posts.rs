@@ -322,6 +322,11 @@ pub struct Reject {
 pub struct ResolvePost {
     /// What they found out.
     pub resolution: Resolution,
+    /// The publication's `sends` when they looked: refused with 409 when it was
+    /// sent again since, so that an answer that comes late, or twice, settles
+    /// no other doubt.
+    #[schema(minimum = 1)]
+    pub sends: u32,
     /// The platform's id of it, if they know it; only with `published`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote_id: Option<String>,

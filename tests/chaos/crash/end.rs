@@ -30,7 +30,9 @@ pub(crate) async fn settle(bed: &Bed) {
                 false => Resolution::NotThere,
             };
             answered(async || {
-                bed.engine.resolve_post(bed.workspace, post.id, found.clone(), "ada").await.map(drop)
+                let looked = bed.engine.post_view(bed.workspace, post.id).await?;
+                let sends = looked.publication.map_or(0, |publication| publication.sends.unsigned_abs());
+                bed.engine.resolve_post(bed.workspace, post.id, sends, found.clone(), "ada").await.map(drop)
             })
             .await;
         }

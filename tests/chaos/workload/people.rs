@@ -192,6 +192,7 @@ async fn resolve(world: &World, tenant: &Tenant, post: PostId, random: &mut StdR
     let look = Request::get(format!("/v1/posts/{post}"));
     let Answer::Done(detail) = world.op(tenant, Ask::LookPost { post }, look).await else { return };
     let Some(key) = detail["publication"]["effectKey"].as_str() else { return };
+    let sends = &detail["publication"]["sends"];
     let account = detail["account"].as_str().unwrap_or_default();
     let Some(handle) = tenant.accounts.iter().find(|known| known.name == account) else { return };
     let ledger = world.platform.ledger();
@@ -201,9 +202,14 @@ async fn resolve(world: &World, tenant: &Tenant, post: PostId, random: &mut StdR
         .filter(|entry| entry.account == handle.handle && entry.key.as_deref() == Some(key))
         .collect();
     let (said, body) = match there.first() {
-        Some(first) => (Resolution::Published, json!({ "resolution": "published", "remoteId": first.id })),
-        None if random.random_ratio(1, 4) => (Resolution::GivenUp, json!({ "resolution": "given_up" })),
-        None => (Resolution::NotThere, json!({ "resolution": "not_there" })),
+        Some(first) => (
+            Resolution::Published,
+            json!({ "resolution": "published", "sends": sends, "remoteId": first.id }),
+        ),
+        None if random.random_ratio(1, 4) => {
+            (Resolution::GivenUp, json!({ "resolution": "given_up", "sends": sends }))
+        }
+        None => (Resolution::NotThere, json!({ "resolution": "not_there", "sends": sends })),
     };
     let ask = Ask::Resolve { post, said, ledger: u32::try_from(there.len()).unwrap_or(u32::MAX) };
     world.op(tenant, ask, Request::post(format!("/v1/posts/{post}/resolve"), body)).await;

@@ -2,6 +2,7 @@
 //! those are in the tests, where a reader looks for them.
 
 mod agents;
+mod api;
 mod bed;
 mod network;
 pub(crate) mod posts;
@@ -10,6 +11,7 @@ mod proxy;
 mod servers;
 
 pub(crate) use agents::{Agents, Latch, answer, retry};
+pub(crate) use api::Api;
 pub(crate) use bed::{Bed, Setup, problems, request, until};
 pub(crate) use network::{Fault, Network};
 pub(crate) use process::WorkerProcess;

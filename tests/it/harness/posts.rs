@@ -2,7 +2,8 @@
 //! the questions they ask about posts.
 
 use galley_core::automation::{AutomationConfig, Mode};
-use galley_core::ids::WorkflowKey;
+use galley_core::ids::{PostId, WorkflowKey};
+use galley_engine::Resolution;
 use galley_engine::store::{ApprovalFilter, ApprovalRow, PostFilter, PostRow};
 use serde_json::{Value, json};
 
@@ -91,4 +92,11 @@ pub(crate) async fn in_state(bed: &Bed, key: WorkflowKey, state: &str) -> PostRo
     })
     .await;
     found.unwrap()
+}
+
+/// Somebody looks at the account and says what is there.
+pub(crate) async fn resolve(bed: &Bed, post: PostId, found: Resolution) {
+    let looked = bed.engine.post_view(bed.workspace, post).await.unwrap();
+    let sends = looked.publication.unwrap().sends.unsigned_abs();
+    bed.engine.resolve_post(bed.workspace, post, sends, found, "ada").await.unwrap();
 }

@@ -185,6 +185,12 @@ async fn shown(
     workflow: Option<WorkflowId>,
     json: bool,
 ) -> Result<Vec<(String, Option<String>)>, Failure> {
+    if let Some(id) = workflow {
+        // A workflow that is not there asks nothing, either: a wrong id must
+        // not look like one.
+        let known = listed_by("galley workflow list");
+        client.get(&["v1", "workflows", &id.to_string()]).await.map_err(known)?;
+    }
     let query: Vec<_> = workflow.into_iter().map(|id| ("workflow", id.to_string())).collect();
     let listed = client.list(&["v1", "approvals"], &query, MOST).await?;
     let mut questions = Vec::new();
@@ -244,7 +250,7 @@ fn then(answered: &views::Approval) -> String {
     match answered.post_id {
         Some(post) => {
             format!(
-                "approved: post {post} goes out at its slot; `galley post show {post}` shows when and where"
+                "approved: post {post} goes out when its turn comes; `galley post show {post}` shows when and where"
             )
         }
         None => format!("approved: task {0} runs; `galley why {0}` says how it goes", answered.task_id),

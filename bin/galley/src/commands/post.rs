@@ -153,9 +153,14 @@ impl Run for Post {
                 let path = path(&post, "reschedule");
                 let body = views::ReschedulePost { at: at.clone() };
                 let answer = client.post(&texts(&path), &body).await.map_err(known)?;
-                let told = match at {
-                    Some(at) => format!("post {post} goes out at {at}, unless a limit moves it on"),
-                    None => format!("post {post} goes out at the next free slot"),
+                let changed: views::Post = client::read(&answer)?;
+                let when = match at {
+                    Some(at) => format!("at {at}, unless a limit moves it on"),
+                    None => "at the next free slot".into(),
+                };
+                let told = match changed.state.as_str() {
+                    "waiting_approval" => format!("post {post}, once approved, goes out {when}"),
+                    _ => format!("post {post} goes out {when}"),
                 };
                 cli::done(json, &answer, &format!("{told}; `galley why {post}` says what it waits for"))
             }
@@ -173,7 +178,12 @@ impl Run for Post {
                     (views::Resolution::GivenUp, "is given up: it does not go out")
                 };
                 let path = path(&post, "resolve");
-                let body = views::ResolvePost { resolution, remote_id, link };
+                // Read once and told along: however often the request is made,
+                // it is about this doubt.
+                let seen = client.get(&["v1", "posts", &post]).await.map_err(&known)?;
+                let seen: views::PostDetail = client::read(&seen)?;
+                let sends = seen.publication.map_or(0, |publication| publication.sends);
+                let body = views::ResolvePost { resolution, sends, remote_id, link };
                 let answer = client.post(&texts(&path), &body).await.map_err(known)?;
                 cli::done(
                     json,
@@ -305,8 +315,8 @@ impl Edit {
             (None, "failed") => {
                 format!("it is a dead letter: `galley dead retry {}` sends it", edited.post.task_id)
             }
-            (None, _) if self.approve => "it is approved: it goes out at its slot".into(),
-            (None, _) => "it goes out at its slot".into(),
+            (None, _) if self.approve => "it is approved and goes out when its turn comes".into(),
+            (None, _) => "it goes out when its turn comes".into(),
         };
         cli::done(json, &answer, &format!("post {} is at revision {revision}; {then}", self.post))
     }

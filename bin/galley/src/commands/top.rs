@@ -48,6 +48,7 @@ struct Reading {
     workers: Vec<views::Worker>,
     active: Vec<views::WorkflowSummary>,
     stalled: Vec<views::WorkflowSummary>,
+    waiting: Vec<views::WorkflowSummary>,
     dead: Vec<views::DeadLetterGroup>,
 }
 
@@ -57,12 +58,13 @@ const COUNTED: usize = 100;
 impl Reading {
     async fn take(client: &Client) -> Result<Self, Failure> {
         let in_state = |state: &str| vec![("state", state.to_owned())];
-        let (running, stalled) = (in_state("running"), in_state("stalled"));
-        let (queues, workers, active, stalled, dead) = tokio::try_join!(
+        let (running, stalled, waiting) = (in_state("running"), in_state("stalled"), in_state("waiting"));
+        let (queues, workers, active, stalled, waiting, dead) = tokio::try_join!(
             client.list_all(&["v1", "queues"]),
             client.list_all(&["v1", "workers"]),
             client.list(&["v1", "workflows"], &running, COUNTED),
             client.list(&["v1", "workflows"], &stalled, COUNTED),
+            client.list(&["v1", "workflows"], &waiting, COUNTED),
             client.list_all(&["v1", "dead-letters", "groups"]),
         )?;
         Ok(Self {
@@ -71,6 +73,7 @@ impl Reading {
             workers: workers.items()?,
             active: active.items()?,
             stalled: stalled.items()?,
+            waiting: waiting.items()?,
             dead: dead.items()?,
         })
     }
@@ -166,7 +169,7 @@ fn draw(frame: &mut Frame<'_>, reading: &Reading, problem: Option<&str>) {
         Constraint::Length(2),
         Constraint::Length(rows(reading.queues.len(), 14)),
         Constraint::Length(rows(live.len(), 8)),
-        Constraint::Length(rows(reading.active.len() + reading.stalled.len(), 8)),
+        Constraint::Length(rows(reading.stalled.len() + reading.active.len() + reading.waiting.len(), 8)),
         Constraint::Length(rows(reading.dead.len(), 6)),
         Constraint::Min(1),
     ])
@@ -184,8 +187,9 @@ fn summary<'a>(reading: &Reading, live: usize, problem: Option<&'a str>) -> Vec<
     let count = |count: usize| if count >= COUNTED { format!("{COUNTED}+") } else { count.to_string() };
     let dead: u64 = reading.dead.iter().map(|group| group.count).sum();
     let facts = format!(
-        "workflows {} running, {} stalled · steps {} ready, {} in flight · workers {live} · dead letters {dead}",
+        "workflows {} running, {} waiting, {} stalled · steps {} ready, {} in flight · workers {live} · dead letters {dead}",
         count(reading.active.len()),
+        count(reading.waiting.len()),
         count(reading.stalled.len()),
         sum(|queue| queue.ready),
         sum(|queue| queue.in_flight),
@@ -263,7 +267,7 @@ fn draw_workers(frame: &mut Frame<'_>, area: Rect, workers: &[&views::Worker]) {
 
 fn draw_workflows(frame: &mut Frame<'_>, area: Rect, reading: &Reading) {
     // What needs a person comes first.
-    let rows = reading.stalled.iter().chain(&reading.active).map(|workflow| {
+    let rows = reading.stalled.iter().chain(&reading.active).chain(&reading.waiting).map(|workflow| {
         let state = workflow.state.to_string();
         Row::new(vec![
             Cell::from(workflow.id.to_string()),

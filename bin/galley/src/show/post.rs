@@ -45,7 +45,7 @@ pub(crate) fn post(detail: &PostDetail) -> String {
     }
     if let Some(slot) = &post.slot_at {
         let by = post.slot_by.as_ref().map(|by| format!(", chosen by {by}")).unwrap_or_default();
-        text.push_str(&format!("slot {slot} ({}){by}\n", time::ago(slot)));
+        text.push_str(&format!("slot {} ({}){by}\n", time::exact(slot), time::ago(slot)));
     }
     text.push_str(&format!("\n{}", said(&post.platform, &post.content)));
     text.push_str(&format!("{}\n", style::DIM.on(&format!("content hash {}", post.content_hash))));
@@ -160,7 +160,7 @@ fn published(publication: &Publication) -> String {
             "{} after {} {calls} to the platform; first meant to go out {}",
             style::of_state(word).on(word),
             publication.sends,
-            publication.intended_at
+            time::exact(&publication.intended_at)
         ),
         format!("revision {}, hash {}", publication.revision, publication.content_hash),
         format!("key {}", publication.effect_key),
@@ -182,7 +182,7 @@ fn timeline(events: &[PublicationEvent]) -> Table {
     let mut table = Table::new(&["AT", "WHAT", "~TOLD"]);
     for event in events {
         table.row(vec![
-            cell(&event.at),
+            cell(time::exact(&event.at)),
             state(&event.event),
             cell(visible(event.detail.as_deref().unwrap_or_default())),
         ]);

@@ -55,6 +55,7 @@ impl Reading {
                     paused: row.control.paused,
                     max_running: limit(row.control.max_running),
                     max_running_per_workspace: limit(row.control.max_running_per_workspace),
+                    version: row.control.version.unsigned_abs(),
                 };
                 (agent.clone(), control)
             })

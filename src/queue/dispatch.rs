@@ -86,6 +86,9 @@ pub struct AgentControl {
     pub max_running: Option<u32>,
     /// The most steps in flight for the agent and one workspace.
     pub max_running_per_workspace: Option<u32>,
+    /// Which change this is: an older one never replaces a newer one, whoever
+    /// is slow to tell it.
+    pub version: u64,
 }
 
 /// A mirror of what operators set. Complete: what is not named is default.

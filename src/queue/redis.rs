@@ -431,7 +431,8 @@ impl DispatchQueue for RedisQueue {
                 .call(Script::Mirror, agent)
                 .arg(u8::from(control.paused))
                 .arg(limit(control.max_running))
-                .arg(limit(control.max_running_per_workspace));
+                .arg(limit(control.max_running_per_workspace))
+                .arg(control.version);
             weights.iter().fold(call, |call, (workspace, weight)| call.arg(workspace).arg(*weight))
         };
         let calls: Vec<Call> = controls.agents.iter().map(call).collect();

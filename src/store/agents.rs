@@ -29,6 +29,8 @@ pub struct AgentControl {
     pub max_running: Option<i32>,
     /// Most steps running at once for one workspace.
     pub max_running_per_workspace: Option<i32>,
+    /// How often it was changed.
+    pub version: i64,
 }
 
 /// A change of an agent's controls; absent fields stay as they are.
@@ -54,6 +56,7 @@ fn agent_of(row: &sqlx::postgres::PgRow) -> Result<AgentRow, StoreError> {
             paused_reason: row.try_get(3)?,
             max_running: row.try_get(4)?,
             max_running_per_workspace: row.try_get(5)?,
+            version: row.try_get(6)?,
         },
     })
 }
@@ -93,7 +96,7 @@ impl Store {
     /// Postgres is away.
     pub async fn list_agents(&self) -> Result<Vec<AgentRow>, StoreError> {
         let rows = sqlx::query(
-            "SELECT spec::text, paused, paused_by, paused_reason, max_running, max_running_per_workspace
+            "SELECT spec::text, paused, paused_by, paused_reason, max_running, max_running_per_workspace, control_version
                FROM agents ORDER BY agent",
         )
         .fetch_all(self.pool())
@@ -125,9 +128,9 @@ impl Store {
                     paused_reason = CASE WHEN $2 IS NULL THEN paused_reason WHEN $2 THEN $4 END,
                     max_running = CASE WHEN $5 THEN $6 ELSE max_running END,
                     max_running_per_workspace = CASE WHEN $7 THEN $8 ELSE max_running_per_workspace END,
-                    updated_at = galley_now()
+                    control_version = control_version + 1, updated_at = galley_now()
                   WHERE agent = $1
-              RETURNING spec::text, paused, paused_by, paused_reason, max_running, max_running_per_workspace",
+              RETURNING spec::text, paused, paused_by, paused_reason, max_running, max_running_per_workspace, control_version",
             )
             .bind(&agent)
             .bind(set_paused)

@@ -264,9 +264,7 @@ async fn an_intent_of_mine_is_as_old_as_it_is() {
     let key = submit(&bed, "main", "once").await;
     let session = bed.session().await;
     let claim = bed.claim_one(&session, "publisher").await;
-    let Ok(Begin::Send(first)) = bed.engine.begin_publish(&claim).await else { panic!("no intent") };
-    let Ok(Begin::Send(again)) = bed.engine.begin_publish(&claim).await else { panic!("not mine") };
-    assert!(again.not_after <= first.not_after + Duration::from_millis(100), "the window has begun already");
+    let Ok(Begin::Send(_)) = bed.engine.begin_publish(&claim).await else { panic!("no intent") };
     bed.execute("UPDATE publications SET not_after = galley_now() - interval '1 s'").await;
     let asked = Instant::now();
     let Ok(Begin::Send(late)) = bed.engine.begin_publish(&claim).await else { panic!("not mine") };

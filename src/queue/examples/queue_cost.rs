@@ -27,7 +27,8 @@ async fn main() {
     );
     for limited in [false, true] {
         let limit = limited.then_some(1_000_000);
-        let control = AgentControl { paused: false, max_running: limit, max_running_per_workspace: limit };
+        let control =
+            AgentControl { max_running: limit, max_running_per_workspace: limit, ..AgentControl::default() };
         let build = queue.begin_build(std::slice::from_ref(&agent)).await.unwrap();
         queue.mirror(&Controls { agents: vec![(agent.clone(), control)], weights: vec![] }).await.unwrap();
         queue.mark_built(&build).await.unwrap();

@@ -251,7 +251,11 @@ impl AgentQueue {
     /// Whether something changed and somebody waits.
     pub(super) fn mirror(&mut self, control: AgentControl, weights: &[(WorkspaceId, u32)]) -> bool {
         self.settle_time();
-        let changed = self.control != control;
+        if control.version < self.control.version {
+            return false;
+        }
+        let bare = |control| AgentControl { version: 0, ..control };
+        let changed = bare(self.control) != bare(control);
         self.control = control;
         self.weights = weights.iter().copied().collect();
         if changed {

@@ -1,7 +1,10 @@
 -- ARGV: paused '0'|'1', max_running or '', max_running_per_workspace or '',
--- workspace, weight, … Replaces what operators set; answers 1 if it changed
--- who may start.
+-- version, workspace, weight, … Replaces what operators set, unless a newer
+-- version is here; answers 1 if it changed who may start.
 local s = load()
+local known = tonumber(redis.call('HGET', CONTROL, 'version'))
+if known and tonumber(ARGV[4]) < known then return 0 end
+redis.call('HSET', CONTROL, 'version', ARGV[4])
 local was = { s.paused and '1' or '0', s.max_running or '', s.per_workspace or '' }
 local names, changed = { 'paused', 'max_running', 'max_running_per_workspace' }, false
 for i, name in ipairs(names) do
@@ -13,7 +16,7 @@ for i, name in ipairs(names) do
   end
 end
 redis.call('DEL', WEIGHT)
-for from = 4, #ARGV, 2000 do
+for from = 5, #ARGV, 2000 do
   redis.call('HSET', WEIGHT, unpack(ARGV, from, math.min(from + 1999, #ARGV)))
 end
 if changed then

@@ -7,7 +7,7 @@
 --
 -- A call carries at most 1,000 tickets (the caller cuts), so unpack() stays
 -- far below Lua's limit and no call holds Redis for long.
-local CONTROL = KEYS[1] .. ':control' -- HASH: seq front vtime ready | paused max_running max_running_per_workspace | build built
+local CONTROL = KEYS[1] .. ':control' -- HASH: seq front vtime ready | paused max_running max_running_per_workspace version | build built
 local TURN    = KEYS[1] .. ':turn'    -- ZSET: workspace -> virtual time of its next ticket; +inf = parked at its limit
 local FLIGHT  = KEYS[1] .. ':flight'  -- ZSET: entry -> deadline, ms of Redis TIME
 local RUNNING = KEYS[1] .. ':running' -- HASH: workspace -> entries in flight; '*' -> all of them

@@ -41,6 +41,7 @@ conformance! {
     being_idle_earns_nothing
     weights_share
     a_pause_holds_everything
+    what_is_told_late_undoes_nothing_newer
     the_limit_of_an_agent_holds
     the_limit_of_a_workspace_holds_it_alone
     limits_hold_under_concurrent_pops
@@ -200,6 +201,17 @@ mod cases {
         assert_eq!(pop(&queue, 9).await.len(), 4);
     }
 
+    pub(super) async fn what_is_told_late_undoes_nothing_newer(queue: Queue) {
+        let at = |version, paused| AgentControl { paused, version, ..AgentControl::default() };
+        push(&queue, &tickets(1, 0..2)).await;
+        control(&queue, at(2, true)).await;
+        control(&queue, at(1, false)).await;
+        assert!(popped(&queue, 9).await.paused, "read before the pause, told after it");
+        control(&queue, at(2, true)).await;
+        control(&queue, at(3, false)).await;
+        assert_eq!(pop(&queue, 9).await.len(), 2);
+    }
+
     pub(super) async fn the_limit_of_an_agent_holds(queue: Queue) {
         control(&queue, at_most(3)).await;
         push(&queue, &tickets(1, 0..5)).await;
@@ -256,6 +268,7 @@ mod cases {
                 paused: false,
                 max_running: Some(ALL as u32),
                 max_running_per_workspace: Some(EACH as u32),
+                version: 0,
             },
         )
         .await;

@@ -1,6 +1,8 @@
 //! Random sequences of calls, given to the twin and to Redis: every answer
 //! must be the same. This is what keeps the twin honest.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use galley_core::ticket::Ticket;
 use galley_queue::{AgentControl, Controls, DispatchQueue, MemoryQueue, Popped, QueueDepth, Unbuilt};
 use proptest::collection::vec;
@@ -36,14 +38,14 @@ fn some_tickets() -> impl Strategy<Value = Vec<Ticket>> {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let control =
-        (any::<bool>(), option::of(0u32..8), option::of(0u32..4)).prop_map(|(paused, all, each)| {
-            AgentControl {
-                paused: paused && all.is_none(),
-                max_running: all,
-                max_running_per_workspace: each,
-            }
-        });
+    let control = (any::<bool>(), option::of(0u32..8), option::of(0u32..4), 0u64..3).prop_map(
+        |(paused, all, each, version)| AgentControl {
+            paused: paused && all.is_none(),
+            max_running: all,
+            max_running_per_workspace: each,
+            version,
+        },
+    );
     prop_oneof![
         6 => some_tickets().prop_map(Op::Push),
         8 => (0usize..10, any::<bool>(), any::<bool>()).prop_map(|(max, late, strict)| Op::Pop { max, late, strict }),
@@ -56,7 +58,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-async fn apply(queue: &dyn DispatchQueue, op: &Op) -> (Answer, QueueDepth) {
+async fn apply(queue: &dyn DispatchQueue, op: &Op, era: u64) -> (Answer, QueueDepth) {
     let answer = match op {
         Op::Push(tickets) => Answer::Count(queue.push(&for_writer(tickets)).await.unwrap()),
         Op::Pop { max, late, strict } => {
@@ -85,7 +87,8 @@ async fn apply(queue: &dyn DispatchQueue, op: &Op) -> (Answer, QueueDepth) {
         Op::Expire => Answer::Count(queue.expire(&writer(), 1_000).await.unwrap()),
         Op::Mirror(control, weights) => {
             let weights = weights.iter().map(|(of, weight)| (workspace(*of), *weight)).collect();
-            queue.mirror(&Controls { agents: vec![(writer(), *control)], weights }).await.unwrap();
+            let control = AgentControl { version: era + control.version, ..*control };
+            queue.mirror(&Controls { agents: vec![(writer(), control)], weights }).await.unwrap();
             Answer::Nothing
         }
         Op::Rebuild => {
@@ -104,14 +107,17 @@ fn the_twin_and_redis_answer_alike() {
     let redis = server.queue();
     let cases = std::env::var("GALLEY_RANDOM_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(100);
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    // Redis remembers the newest version of the case before.
+    let eras = AtomicU64::new(0);
     proptest!(config, |(ops in vec(op(), 1..60))| {
         runtime.block_on(async {
-            reset(&*redis).await;
+            let era = eras.fetch_add(10, Ordering::Relaxed);
+            reset(&*redis, era).await;
             let twin = MemoryQueue::new();
             // The two start alike: nothing built, nothing there. A rebuild
             // comes first, because Redis keeps it from the case before.
             for (step, op) in [Op::Rebuild].iter().chain(&ops).enumerate() {
-                let (expected, found) = (apply(&twin, op).await, apply(&*redis, op).await);
+                let (expected, found) = (apply(&twin, op, era).await, apply(&*redis, op, era).await);
                 prop_assert_eq!(expected, found, "at call {}: {:?}", step, op);
             }
             Ok(())
@@ -120,11 +126,9 @@ fn the_twin_and_redis_answer_alike() {
 }
 
 /// Takes everything out of a queue that earlier cases have used.
-async fn reset(queue: &dyn DispatchQueue) {
-    queue
-        .mirror(&Controls { agents: vec![(writer(), AgentControl::default())], weights: vec![] })
-        .await
-        .unwrap();
+async fn reset(queue: &dyn DispatchQueue, era: u64) {
+    let control = AgentControl { version: era, ..AgentControl::default() };
+    queue.mirror(&Controls { agents: vec![(writer(), control)], weights: vec![] }).await.unwrap();
     let every: Vec<Ticket> = (0..5)
         .flat_map(|of| (0..12).flat_map(move |n| (0..3).map(move |priority| urgent(of, n, priority * 4))))
         .collect();

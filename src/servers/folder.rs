@@ -124,10 +124,19 @@ fn lock(folder: &Path) -> Result<File, ServerError> {
         .open(&path)
         .map_err(io(format!("write {}", path.display())))?;
     match file.try_lock() {
+        // Somebody may have locked, deleted and freed it since it was opened:
+        // a lock of a file that is gone keeps nobody out.
+        Ok(()) if !is_at(&file, &path) => Err(ServerError::InUse { folder: folder.to_path_buf() }),
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(ServerError::InUse { folder: folder.to_path_buf() }),
         Err(TryLockError::Error(error)) => Err(io(format!("lock {}", path.display()))(error)),
     }
+}
+
+/// Whether the path leads to this open file.
+fn is_at(file: &File, path: &Path) -> bool {
+    let same = |a: fs::Metadata, b: fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    file.metadata().and_then(|open| Ok(same(open, fs::metadata(path)?))).unwrap_or(false)
 }
 
 /// Decides where the data is: in the folder, or, when the server's account

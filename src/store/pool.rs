@@ -21,9 +21,10 @@ impl std::fmt::Debug for Store {
     }
 }
 
-/// How long an operation waits for a free connection. Longer than a restart
-/// of Postgres would make every caller hang; they repeat on their own terms.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long an operation waits for a connection unless told. Longer than a
+/// restart of Postgres would make every caller hang; they repeat on their own
+/// terms.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Store {
     /// Whether a text is a Postgres URL.
@@ -35,11 +36,25 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a pool of at most `connections`; connects when first used.
+    /// Makes a pool of at most `connections`; connects when first used. An
+    /// operation waits three seconds for a connection.
     ///
     /// # Errors
     /// A URL that is not one.
     pub fn connect(url: &str, connections: u32) -> Result<Self, StoreError> {
+        Self::connect_with_patience(url, connections, PATIENCE)
+    }
+
+    /// [`connect`](Self::connect) with another patience: how long an operation
+    /// waits for a connection before it fails as unavailable.
+    ///
+    /// # Errors
+    /// A URL that is not one.
+    pub fn connect_with_patience(
+        url: &str,
+        connections: u32,
+        patience: Duration,
+    ) -> Result<Self, StoreError> {
         let options: PgConnectOptions = url.parse()?;
         let options = options
             .application_name("galley")
@@ -53,7 +68,7 @@ impl Store {
             ]);
         let pool = PgPoolOptions::new()
             .max_connections(connections)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .acquire_timeout(patience)
             .idle_timeout(Duration::from_secs(300))
             // A cancelled `begin()` can hand a connection back inside an open
             // transaction (sqlx 0.8.6 and 0.9.0); what the next borrower

@@ -87,6 +87,8 @@ config! {
         url: Option<SecretString> = "", "DATABASE_URL";
         /// Most connections one process opens.
         connections: u32 = "16", "GALLEY_DATABASE_CONNECTIONS";
+        /// Seconds an operation waits for a free connection before it fails.
+        wait_s: u32 = "3", "GALLEY_DATABASE_WAIT_S";
     }
     /// Redis, where steps wait for workers.
     redis: Redis {

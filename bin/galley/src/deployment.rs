@@ -30,11 +30,14 @@ pub(crate) fn store(config: &Config) -> Result<Store, Failure> {
             .detail("setting database.url is empty")
             .hint("set DATABASE_URL=postgres://USER:PASSWORD@HOST:PORT/DATABASE, or run `galley dev`, which brings its own")
     })?;
-    Store::connect(url.expose_secret(), config.database.connections).map_err(|error| {
-        Failure::usage("setting database.url is not the URL of a PostgreSQL database")
-            .detail(error)
-            .hint("write postgres://USER:PASSWORD@HOST:PORT/DATABASE")
-    })
+    let patience = Duration::from_secs(config.database.wait_s.max(1).into());
+    Store::connect_with_patience(url.expose_secret(), config.database.connections, patience).map_err(
+        |error| {
+            Failure::usage("setting database.url is not the URL of a PostgreSQL database")
+                .detail(error)
+                .hint("write postgres://USER:PASSWORD@HOST:PORT/DATABASE")
+        },
+    )
 }
 
 /// The queue. Connects when it is first used.

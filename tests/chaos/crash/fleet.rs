@@ -32,7 +32,8 @@ pub(crate) struct Place {
 impl Place {
     /// An engine of its own, as in a process of its own.
     pub(crate) fn engine(&self, connections: u32) -> Engine {
-        let store = Store::connect(&self.database_url, connections).unwrap();
+        let store =
+            Store::connect_with_patience(&self.database_url, connections, Duration::from_secs(30)).unwrap();
         let redis = RedisConfig::new(&self.redis_url).with_prefix(&self.prefix);
         let config = EngineConfig {
             session_ttl: Duration::from_millis(2_500),

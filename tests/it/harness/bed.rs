@@ -28,6 +28,8 @@ use super::servers::{Servers, unique_name};
 /// How long a condition may take to come true before the test fails. Far
 /// longer than anything takes: only a hang reaches it.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a deployment waits for a connection unless told.
+const USUAL_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Connections of one engine.
 const CONNECTIONS: u32 = 6;
@@ -135,8 +137,14 @@ impl Bed {
         let redis_url = setup.redis_url.clone();
         let redis_url = redis_url.or_else(|| servers.map(|(s, _)| s.redis_url().to_owned())).unwrap();
         let prefix = setup.prefix.clone().unwrap_or_else(unique_name);
-        let engine = engine(&database_url, &redis_url, &prefix, CONNECTIONS, config(&setup));
-        let sql = PgPoolOptions::new().max_connections(2).connect_lazy(&database_url).unwrap();
+        let patience = if setup.database_url.is_none() { PATIENCE } else { USUAL_PATIENCE };
+        let store = Store::connect_with_patience(&database_url, CONNECTIONS, patience).unwrap();
+        let engine = engine(store, &redis_url, &prefix, config(&setup));
+        let sql = PgPoolOptions::new()
+            .max_connections(2)
+            .acquire_timeout(PATIENCE)
+            .connect_lazy(&database_url)
+            .unwrap();
         let workspace = engine.create_workspace("acme", 1, "test").await.unwrap().id;
         Self {
             engine,
@@ -161,7 +169,12 @@ impl Bed {
 
     /// An engine that reaches this bed's database some other way.
     pub(crate) fn engine_on(&self, database_url: &str, connections: u32) -> Engine {
-        engine(database_url, &self.redis_url, &self.prefix, connections, config(&self.setup))
+        // A busy machine is no fault of what is tested; servers that a test
+        // takes away are.
+        let stays = self.setup.database_url.is_none();
+        let patience = if stays && database_url == self.database_url { PATIENCE } else { USUAL_PATIENCE };
+        let store = Store::connect_with_patience(database_url, connections, patience).unwrap();
+        engine(store, &self.redis_url, &self.prefix, config(&self.setup))
     }
 
     /// Registers agents without a worker that serves them, and builds their
@@ -436,14 +449,7 @@ pub(crate) fn request(steps: Value, input: Value) -> Submit {
     serde_json::from_value(json!({ "definition": definition, "input": input })).unwrap()
 }
 
-fn engine(
-    database_url: &str,
-    redis_url: &str,
-    prefix: &str,
-    connections: u32,
-    config: EngineConfig,
-) -> Engine {
-    let store = Store::connect(database_url, connections).unwrap();
+fn engine(store: Store, redis_url: &str, prefix: &str, config: EngineConfig) -> Engine {
     let redis = RedisConfig::new(redis_url).with_prefix(prefix);
     let queue = RedisQueue::new(redis).unwrap();
     Engine::new(store, Arc::new(queue), config)

@@ -251,9 +251,11 @@ mod tests {
         }))
         .unwrap();
         let text = plain(&super::post(&detail));
+        // In the zone of whoever reads it.
+        let slot = format!("slot {}", super::time::exact("2026-03-01T09:30:00Z"));
         for part in [
             "for news (preview), revision 2",
-            "slot 2026-03-01T09:30:00Z",
+            &slot,
             "chosen by ana",
             "│ Hello",
             "lovely",

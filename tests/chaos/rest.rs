@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use galley_core::run::{Run, StepState};
+use galley_preview::{Entry, PreviewNetwork};
 use jiff::Timestamp;
-use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
 
 use crate::fleet::{Fleet, Setup, marks};
@@ -124,15 +124,8 @@ pub async fn write_down(
     secrets: &[String],
 ) -> Result<()> {
     let queues = in_queues(world).await;
-    for entry in world.platform.ledger().posts {
-        world.record(&Line::Effect(Effect {
-            key: entry.key.unwrap_or_default(),
-            account: entry.account,
-            endpoint: serde_json::to_value(entry.endpoint)?.as_str().unwrap_or_default().to_owned(),
-            text: entry.text,
-            link: None,
-            at: entry.at,
-        }));
+    for effect in effects(&world.platform)? {
+        world.record(&Line::Effect(effect));
     }
     calls(world, &setup.calls(), began)?;
     let mut connection = servers.connect().await?;
@@ -142,7 +135,9 @@ pub async fn write_down(
     .fetch_one(&mut connection)
     .await?
     .try_get(0)?;
-    dump(world, &mut connection).await?;
+    for line in dumped(&mut connection).await? {
+        world.record(&line);
+    }
     let mut leftovers = Leftovers {
         idle_in_transaction: idle.unsigned_abs(),
         ready: queues
@@ -194,24 +189,44 @@ fn calls(world: &World, path: &Path, began: Timestamp) -> Result<()> {
     Ok(())
 }
 
+/// What a platform shows.
+///
+/// # Errors
+/// Never: an endpoint is a word.
+pub fn effects(platform: &PreviewNetwork) -> Result<Vec<Effect>> {
+    let effect = |entry: Entry| {
+        Ok(Effect {
+            key: entry.key.unwrap_or_default(),
+            account: entry.account,
+            endpoint: serde_json::to_value(entry.endpoint)?.as_str().unwrap_or_default().to_owned(),
+            text: entry.text,
+            link: None,
+            at: entry.at,
+        })
+    };
+    platform.ledger().posts.into_iter().map(effect).collect()
+}
+
 /// Every table of a dump, as of one moment.
-async fn dump(world: &World, connection: &mut PgConnection) -> Result<()> {
+///
+/// # Errors
+/// PostgreSQL is away.
+pub async fn dumped(connection: &mut PgConnection) -> Result<Vec<Line>> {
     let mut snapshot = connection.begin().await?;
     snapshot.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
     snapshot.execute("SET LOCAL TimeZone = 'UTC'").await?;
     let now: String =
         sqlx::query("SELECT to_json(galley_now())::text").fetch_one(&mut *snapshot).await?.try_get(0)?;
-    world.record(&Line::Dumped(serde_json::from_str(&now)?));
+    let mut lines = vec![Line::Dumped(serde_json::from_str(&now)?)];
     for table in Dump::TABLES {
         let rows = format!("SELECT row_to_json(t)::text FROM {table} t");
         for row in sqlx::query(AssertSqlSafe(rows)).fetch_all(&mut *snapshot).await? {
             let row: String = row.try_get(0)?;
-            let row: Value = serde_json::from_str(&row)?;
-            world.record(&Line::Row { table: (*table).to_owned(), row });
+            lines.push(Line::Row { table: (*table).to_owned(), row: serde_json::from_str(&row)? });
         }
     }
     snapshot.rollback().await?;
-    Ok(())
+    Ok(lines)
 }
 
 fn search_logs(world: &World, folder: &Path, secrets: &[String], leftovers: &mut Leftovers) -> Result<()> {

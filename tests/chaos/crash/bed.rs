@@ -1,121 +1,46 @@
 //! One case's world: a database, a queue prefix and a platform of its own, and
 //! the clean fleet that takes over.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::fmt::Write as _;
+use std::time::Instant;
 
+use galley_chaos::history::{Account, Ask, Subject, Told};
 use galley_core::automation::{AutomationConfig, Mode};
-use galley_core::ids::{AgentType, WorkflowKey, WorkspaceId};
+use galley_core::ids::{AgentType, WorkflowId, WorkflowKey, WorkspaceId};
+use galley_core::publish::Capability;
 use galley_core::run::WorkflowState;
-use galley_engine::store::{ApprovalFilter, ApprovalRow, PostFilter, PostRow, SessionOpen, Store};
-use galley_engine::{
-    Claimed, Engine, EngineError, NewAccount, Session, Submit, SubmitContext, rebuild, run_duties,
-};
+use galley_engine::store::{ApprovalFilter, ApprovalRow, PostFilter, PostRow, SessionOpen};
+use galley_engine::{Engine, NewAccount, Session, Submit, SubmitContext, rebuild, run_duties};
 use galley_preview::{PreviewNetwork, PreviewOptions};
-use galley_servers::{PrivatePostgres, PrivateRedis, Speed};
 use galley_worker::Stop;
 use serde_json::{Value, json};
-use sqlx::postgres::{PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Row};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::fleet::{Place, registry, specs, worker};
+use crate::fleet::{Place, registry, worker};
+use crate::log::Log;
+use crate::servers::{Database, PATIENCE, Servers, sure, unique_name, until};
 
-/// Only a hang reaches it.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Makes names unique in this process.
-static COUNTER: AtomicU32 = AtomicU32::new(0);
-
-fn unique_name() -> String {
-    format!("crash_{}_{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
-}
-
-/// Polls until the condition holds.
-pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds().await {
-        assert!(begun.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain until {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// Asks until Postgres and Redis answer: a machine that runs six fleets at once
-/// may be too busy to connect in time.
-pub(crate) async fn sure<T>(mut call: impl AsyncFnMut() -> Result<T, EngineError>) -> T {
-    let begun = Instant::now();
-    loop {
-        match call().await {
-            Err(error) if error.is_transient() && begun.elapsed() < PATIENCE => {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            done => return done.unwrap(),
-        }
-    }
-}
-
-/// The Postgres and the Redis that all cases share.
-pub(crate) struct Servers {
-    database_url: String,
-    redis_url: String,
-    /// A migrated database to copy.
-    template: String,
-    copying: tokio::sync::Mutex<()>,
-    _private: Option<(PrivatePostgres, PrivateRedis)>,
-}
-
-impl Servers {
-    /// Those that `bin/test` started, or private ones.
-    pub(crate) async fn start() -> Self {
-        let given = |name: &str| std::env::var(name).ok().filter(|url| !url.is_empty());
-        let (database_url, redis_url, private) =
-            match (given("GALLEY_TEST_DATABASE_URL"), given("GALLEY_TEST_REDIS_URL")) {
-                (Some(database_url), Some(redis_url)) => (database_url, redis_url, None),
-                _ => {
-                    let postgres = PrivatePostgres::start_temporary(Speed::Throwaway).await.unwrap();
-                    let redis = PrivateRedis::start_temporary().await.unwrap();
-                    (postgres.url(), redis.url(), Some((postgres, redis)))
-                }
-            };
-        let template = format!("{}_template", unique_name());
-        let copying = tokio::sync::Mutex::default();
-        let servers = Self { database_url, redis_url, template, copying, _private: private };
-        servers.admin(&format!("CREATE DATABASE {}", servers.template)).await;
-        let store = Store::connect(&servers.url_of(&servers.template), 1).unwrap();
-        store.migrate().await.unwrap();
-        store.close().await;
-        servers
-    }
-
-    fn url_of(&self, database: &str) -> String {
-        let (server, _) = self.database_url.rsplit_once('/').unwrap();
-        format!("{server}/{database}")
-    }
-
-    async fn admin(&self, statement: &str) {
-        let mut connection = PgConnection::connect(&self.database_url).await.unwrap();
-        // A name made above: nothing foreign is pasted in.
-        sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await.unwrap();
-        connection.close().await.unwrap();
-    }
-
-    /// Leaves shared servers as they were.
-    pub(crate) async fn stop(&self) {
-        self.admin(&format!("DROP DATABASE {} WITH (FORCE)", self.template)).await;
-    }
-}
+/// Who sets a case up.
+const ADMIN: &str = "admin";
 
 /// One case's world.
 pub(crate) struct Bed {
     pub(crate) place: Place,
     /// The test's own engine: it prepares, asks and looks.
     pub(crate) engine: Engine,
-    pub(crate) sql: PgPool,
+    pub(crate) database: Database,
     pub(crate) workspace: WorkspaceId,
     pub(crate) network: PreviewNetwork,
+    /// What clients asked for.
+    pub(crate) log: Log,
+    /// The accounts on the platform.
+    pub(crate) accounts: Vec<Account>,
+    /// What must show up nowhere.
+    pub(crate) secrets: Vec<String>,
     /// How each workflow has to end.
     pub(crate) workflows: Vec<(WorkflowKey, WorkflowState)>,
     /// What has to be on the platform, once each.
@@ -126,42 +51,49 @@ pub(crate) struct Bed {
     pub(crate) people: bool,
     worker: Option<(Stop, JoinHandle<()>)>,
     duties: Option<(CancellationToken, JoinHandle<()>)>,
-    database: String,
 }
 
 impl Bed {
     pub(crate) async fn new(servers: &Servers) -> Self {
-        let (database, prefix) = (unique_name(), unique_name());
-        // Copying is all disk and locks: one at a time is as fast.
-        let turn = servers.copying.lock().await;
-        servers.admin(&format!("CREATE DATABASE {database} TEMPLATE {}", servers.template)).await;
-        drop(turn);
-        let (database_url, redis_url) = (servers.url_of(&database), servers.redis_url.clone());
-        let place = Place { database_url, redis_url, prefix };
-        let engine = place.engine(4);
-        let sql = PgPoolOptions::new()
-            .max_connections(2)
-            .acquire_timeout(PATIENCE)
-            .connect_lazy(&place.database_url)
-            .unwrap();
-        sure(async || Ok(engine.store().register_agents(&specs()).await?)).await;
+        let database = servers.database().await;
+        let place = Place {
+            database_url: database.url.clone(),
+            redis_url: servers.redis_url.clone(),
+            prefix: unique_name(),
+        };
+        let engine = place.engine(database.store.clone());
         let workspace = sure(async || engine.create_workspace("acme", 1, "test").await).await.id;
+        let began = Instant::now();
+        let now = sure(async || engine.policy(workspace).await).await.row.now.parse().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let network = PreviewNetwork::start(listener, PreviewOptions::default()).unwrap();
         Self {
             place,
             engine,
-            sql,
+            database,
             workspace,
             network,
+            log: Log::new(workspace, began, now),
+            accounts: Vec::new(),
+            secrets: Vec::new(),
             workflows: Vec::new(),
             texts: Vec::new(),
             audited: Vec::new(),
             people: true,
             worker: None,
             duties: None,
-            database,
         }
+    }
+
+    /// An engine as in a process of its own, but for the connections.
+    fn another_engine(&self) -> Engine {
+        self.place.engine(self.database.store.clone())
+    }
+
+    /// One whose pushes reach nobody.
+    pub(crate) fn unheard_engine(&self) -> Engine {
+        let prefix = format!("{}_lost", self.place.prefix);
+        Place { prefix, ..self.place.clone() }.engine(self.database.store.clone())
     }
 
     /// Fills the queues, so that nobody needs to rebuild them.
@@ -173,10 +105,12 @@ impl Bed {
         if self.worker.is_some() {
             return;
         }
-        let (engine, stop) = (self.place.engine(5), Stop::default());
+        let (engine, stop) = (self.another_engine(), Stop::default());
         let told = stop.clone();
         let task = tokio::spawn(async move {
-            galley_worker::run(engine, registry(), worker("clean"), told).await.unwrap();
+            let ended = galley_worker::run(engine, registry(), worker("clean"), told.clone()).await;
+            // Told to stop before Postgres had let it begin.
+            assert!(ended.is_ok() || told.soft.is_cancelled(), "the clean worker ended: {ended:?}");
         });
         self.worker = Some((stop, task));
     }
@@ -185,7 +119,7 @@ impl Bed {
         if self.duties.is_some() {
             return;
         }
-        let (engine, stop) = (self.place.engine(5), CancellationToken::new());
+        let (engine, stop) = (self.another_engine(), CancellationToken::new());
         let told = stop.clone();
         let task = tokio::spawn(async move { run_duties(&engine, &told).await });
         self.duties = Some((stop, task));
@@ -220,29 +154,40 @@ impl Bed {
         input: Value,
         ends: WorkflowState,
     ) -> WorkflowKey {
+        let key = unique_name();
         let context = SubmitContext {
             workspace: self.workspace,
             actor: "producer".into(),
-            idempotency_key: unique_name(),
+            idempotency_key: key.clone(),
             traceparent: None,
         };
         let submit = definition(steps, input);
-        let submitted = sure(async || engine.submit(&context, &submit).await).await;
-        let key = WorkflowKey { workspace: self.workspace, workflow: submitted.workflow };
+        let ask = submitting(key);
+        let call = async || engine.submit(&context, &submit).await.map(|submitted| submitted.workflow);
+        let workflow = self.log.ask("producer", &ask, call, |id| told(*id)).await.unwrap();
+        let key = WorkflowKey { workspace: self.workspace, workflow };
         self.workflows.push((key, ends));
         key
     }
 
     /// An account per kind of platform, named by it.
-    pub(crate) async fn add_accounts(&self) {
-        for endpoint in ["idempotent", "verifiable", "blind"] {
+    pub(crate) async fn add_accounts(&mut self) {
+        for (endpoint, capability) in [
+            ("idempotent", Capability::Idempotent { window_s: 24 * 60 * 60 }),
+            ("verifiable", Capability::Verifiable { settle_s: 5 }),
+            ("blind", Capability::Blind),
+        ] {
             let there = self.network.add_account(endpoint, endpoint).unwrap();
             let settings = json!({ "url": self.network.url(), "endpoint": endpoint });
             let new = json!({
                 "name": endpoint, "platform": "preview", "settings": settings, "credential": there.token,
             });
             let new: NewAccount = serde_json::from_value(new).unwrap();
-            sure(async || self.engine.add_account(self.workspace, new.clone(), "admin").await).await;
+            let row = sure(async || self.engine.add_account(self.workspace, new.clone(), ADMIN).await).await;
+            let (name, handle) = (endpoint.to_owned(), endpoint.to_owned());
+            let workspace = self.workspace;
+            self.accounts.push(Account { id: row.id, workspace, name, handle, capability });
+            self.secrets.push(there.token);
         }
     }
 
@@ -260,12 +205,15 @@ impl Bed {
     pub(crate) async fn change_policy(&self, change: impl FnOnce(&mut AutomationConfig)) {
         let mut config = sure(async || self.engine.policy(self.workspace).await).await.config;
         change(&mut config);
-        sure(async || self.engine.set_policy(self.workspace, &config, None, "admin").await).await;
+        let ask = Ask::SetPolicy { config: serde_json::to_value(&config).unwrap() };
+        let call = async || self.engine.set_policy(self.workspace, &config, None, ADMIN).await;
+        self.log.ask(ADMIN, &ask, call, |_| Told::default()).await.unwrap();
     }
 
     /// A post for an account.
     pub(crate) async fn submit_post(&mut self, account: &str, text: &str) -> WorkflowKey {
-        let retry = json!({ "backoffMs": 50, "maxBackoffMs": 200 });
+        // A busy machine adds calls that came too late.
+        let retry = json!({ "maxAttempts": 100, "backoffMs": 50, "maxBackoffMs": 200 });
         let steps = json!([
             { "name": "write", "agent": "writer" },
             { "name": "publish", "agent": "publisher", "input": { "account": account }, "retry": retry },
@@ -302,29 +250,34 @@ impl Bed {
         sure(async || self.engine.open_session(open.clone()).await).await
     }
 
-    /// Claims one step by hand.
-    pub(crate) async fn claim(&self, session: &Session, agent: &str) -> Claimed {
-        let agent = AgentType::new(agent).unwrap();
-        let mut claimed = None;
-        until("there is something to claim", async || {
-            let popped = sure(async || self.engine.pop(&agent, 1).await).await;
-            let tickets: Vec<_> = popped.tickets.into_iter().map(|ticket| (agent.clone(), ticket)).collect();
-            claimed = sure(async || self.engine.claim(session, tickets.clone()).await).await.pop();
-            claimed.is_some()
+    /// Claims this many steps by hand, and holds them.
+    pub(crate) async fn claim(&self, session: &Session, agents: &[&str], steps: usize) {
+        let mut claimed = 0;
+        until("there is enough to claim", async || {
+            for agent in agents {
+                let agent = AgentType::new(agent).unwrap();
+                let popped = sure(async || self.engine.pop(&agent, steps - claimed).await).await;
+                let tickets: Vec<_> =
+                    popped.tickets.into_iter().map(|ticket| (agent.clone(), ticket)).collect();
+                claimed += sure(async || self.engine.claim(session, tickets.clone()).await).await.len();
+                if claimed == steps {
+                    return true;
+                }
+            }
+            false
         })
         .await;
-        claimed.unwrap()
     }
 
     /// One number from a query.
     pub(crate) async fn count(&self, query: &str) -> i64 {
-        let row = sqlx::query(AssertSqlSafe(query.to_owned())).fetch_one(&self.sql).await;
+        let row = sqlx::query(AssertSqlSafe(query.to_owned())).fetch_one(&self.database.sql).await;
         row.unwrap().try_get(0).unwrap()
     }
 
     /// Runs statements.
     pub(crate) async fn execute(&self, statements: &str) {
-        sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&self.sql).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&self.database.sql).await.unwrap();
     }
 
     /// The queue of this case loses everything.
@@ -339,18 +292,40 @@ impl Bed {
         assert_eq!(&answer[..length], b":1\r\n");
     }
 
-    /// Removes what the case has on the servers.
-    pub(crate) async fn close(&self, servers: &Servers) {
-        self.empty_queue().await;
-        self.engine.store().close().await;
-        self.sql.close().await;
-        servers.admin(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.database)).await;
+    /// Where everything stands, for whoever wants to know why a case failed.
+    pub(crate) async fn story(&self) -> String {
+        let mut story = String::new();
+        for (key, wanted) in &self.workflows {
+            let Ok(seen) = self.engine.history(*key).await else { continue };
+            let view = &seen.workflow;
+            let _ = write!(story, "\n  {}: {}, wanted {}:", key.workflow, view.state.word(), wanted.word());
+            for (index, name, step) in view.steps() {
+                let _ = write!(story, " {name} is {} (epoch {})", step.state.word(), step.epoch);
+                if let Some(post) = seen.posts.get(&index) {
+                    let _ = write!(story, ", its post {}", post.state);
+                }
+                story.push(';');
+            }
+            for attempt in &seen.attempts {
+                let _ = write!(story, "\n    {attempt:?}");
+            }
+        }
+        story
     }
-}
 
-/// A case that failed must not go on while others run.
-impl Drop for Bed {
-    fn drop(&mut self) {
+    /// The end of the case: what it used is free for the next.
+    pub(crate) async fn close(self, servers: &Servers) {
+        self.empty_queue().await;
+        servers.give_back(self.leave());
+    }
+
+    /// What the case used.
+    pub(crate) fn leave(mut self) -> Database {
+        self.abort();
+        self.database.clone()
+    }
+
+    fn abort(&mut self) {
         if let Some((stop, task)) = self.worker.take() {
             stop.hard.cancel();
             task.abort();
@@ -366,4 +341,23 @@ impl Drop for Bed {
 pub(crate) fn definition(steps: Value, input: Value) -> Submit {
     let definition = json!({ "name": "test", "steps": steps });
     serde_json::from_value(json!({ "definition": definition, "input": input })).unwrap()
+}
+
+/// A submit, as a client's log has it.
+pub(crate) fn submitting(key: String) -> Ask {
+    Ask::Submit { key, shape: "crash".into(), body: 0 }
+}
+
+/// What a submit tells.
+pub(crate) fn told(workflow: WorkflowId) -> Told {
+    Told { workflow: Some(workflow), ..Told::default() }
+}
+
+/// A yes to what a question showed.
+pub(crate) fn approving(question: &ApprovalRow) -> Ask {
+    let about = match question.post {
+        Some((post, _)) => Subject::Post(post),
+        None => Subject::Task(format!("{}.{}", question.workflow, question.step_name)),
+    };
+    Ask::Approve { approval: question.id, about, hash: question.content_hash.clone() }
 }

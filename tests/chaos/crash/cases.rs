@@ -1,13 +1,15 @@
 //! Which scene walks which point. A new point does not compile without one.
 
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 
+use futures::FutureExt;
 use galley_probe::Point;
 
 use crate::Case;
-use crate::bed::{Bed, Servers};
+use crate::bed::Bed;
 use crate::child::How;
 use crate::scenes::{Chore, Load, Wish, client, scheduler, worker};
+use crate::servers::Servers;
 
 /// Whether a case waits for Postgres to end a stopped transaction (30 s).
 pub(crate) fn waits_long(case: Case) -> bool {
@@ -19,11 +21,17 @@ pub(crate) fn in_transaction(point: Point) -> bool {
     matches!(point, Point::AcceptWritten | Point::SaveWritten | Point::ScheduleWritten)
 }
 
-/// One case, from an empty database to its end.
-pub(crate) async fn run(servers: Arc<Servers>, case: Case) {
-    let mut bed = Bed::new(&servers).await;
-    play(&mut bed, case).await;
-    bed.close(&servers).await;
+/// One case, from a clean database to its end; panics if it does not hold.
+pub(crate) async fn run(servers: &Servers, case: Case) {
+    let mut bed = Bed::new(servers).await;
+    match AssertUnwindSafe(play(&mut bed, case)).catch_unwind().await {
+        Ok(()) => bed.close(servers).await,
+        Err(why) => {
+            println!("{case}, as it stands:{}", bed.story().await);
+            servers.throw_away(bed.leave()).await;
+            resume_unwind(why);
+        }
+    }
 }
 
 async fn play(bed: &mut Bed, case: Case) {

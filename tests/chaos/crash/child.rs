@@ -2,7 +2,7 @@
 //! client; and the test's hold on it.
 
 use std::process::{ExitCode, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use galley_core::ids::{ApprovalId, PostId, WorkflowId, WorkflowKey, WorkspaceId};
 use galley_core::publish::PostContent;
@@ -18,11 +18,17 @@ use tokio::process::{Child as Process, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Case;
-use crate::bed::{sure, until};
 use crate::fleet::{Place, registry, worker};
+use crate::servers::{PATIENCE, sure, until};
 
 /// What a child is told, as JSON.
 const ROLE: &str = "GALLEY_CRASH_CHILD";
+
+/// Connections of a child.
+const CONNECTIONS: u32 = 3;
+
+/// Who asks for requests.
+pub(crate) const CLIENT: &str = "client";
 
 /// How it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +67,7 @@ pub(crate) enum Work {
 /// What a client asks for. Asking again is harmless.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
-    Submit { key: String, submit: Submit },
+    Submit { key: String, submit: Box<Submit> },
     Approve(ApprovalId),
     Edit(PostId, String),
     Cancel(WorkflowId),
@@ -79,7 +85,7 @@ impl Request {
         engine: &Engine,
         workspace: WorkspaceId,
     ) -> Result<Option<WorkflowId>, EngineError> {
-        let actor = "client";
+        let actor = CLIENT;
         let key = |workflow| WorkflowKey { workspace, workflow };
         match self {
             Self::Submit { key, submit } => {
@@ -118,7 +124,7 @@ pub(crate) fn role() -> Option<Role> {
 
 /// The child's whole life, unless it ends before.
 pub(crate) async fn run(role: Role) -> ExitCode {
-    let engine = role.place.engine(4);
+    let engine = role.place.engine(role.place.store(CONNECTIONS));
     let stop = Stop::default();
     let mut terminate = signal(SignalKind::terminate()).unwrap();
     let told = stop.clone();
@@ -210,7 +216,7 @@ impl Child {
             self.signal(Signal::SIGTERM);
         }
         let begun = Instant::now();
-        let status: ExitStatus = tokio::time::timeout(Duration::from_secs(60), self.process.wait())
+        let status: ExitStatus = tokio::time::timeout(PATIENCE, self.process.wait())
             .await
             .unwrap_or_else(|_| panic!("the zombie does not end ({:?})", begun.elapsed()))
             .unwrap();

@@ -21,6 +21,9 @@ use serde_json::{Value, json};
 /// Longest call to the platform; the other times follow from it.
 const CALL: Duration = Duration::from_millis(500);
 
+/// How long anybody waits for a connection: a busy machine makes none quickly.
+pub(crate) const LONG: Duration = Duration::from_secs(30);
+
 /// Where a case's data is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Place {
@@ -30,10 +33,13 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// An engine of its own, as in a process of its own.
-    pub(crate) fn engine(&self, connections: u32) -> Engine {
-        let store =
-            Store::connect_with_patience(&self.database_url, connections, Duration::from_secs(30)).unwrap();
+    /// Connections of its own, as in a process of its own.
+    pub(crate) fn store(&self, connections: u32) -> Store {
+        Store::connect_with_patience(&self.database_url, connections, LONG).unwrap()
+    }
+
+    /// An engine with a memory and a queue connection of its own.
+    pub(crate) fn engine(&self, store: Store) -> Engine {
         let redis = RedisConfig::new(&self.redis_url).with_prefix(&self.prefix);
         let config = EngineConfig {
             session_ttl: Duration::from_millis(2_500),
@@ -43,12 +49,17 @@ impl Place {
             look_every: Duration::from_millis(500),
             policy_memory: Duration::ZERO,
             publishing: PublishingTimes { window: 2 * CALL, timeout: CALL, rest: 3 * CALL + CALL / 2 },
-            seal: Some(Seal::from_hex(&"5a".repeat(32)).unwrap()),
+            seal: Some(Seal::from_hex(&seal_key()).unwrap()),
             platforms: Some(adapters()),
             ..EngineConfig::default()
         };
         Engine::new(store, Arc::new(RedisQueue::new(redis).unwrap()), config)
     }
+}
+
+/// What seals credentials.
+pub(crate) fn seal_key() -> String {
+    "5a".repeat(32)
 }
 
 /// The preview network's adapter, one for all engines of the process: a client
@@ -90,6 +101,13 @@ fn spec(name: &str, timeout_ms: u64) -> AgentSpec {
     }
 }
 
+/// Whoever cancels may need several of its attempts until then.
+fn patient() -> AgentSpec {
+    let mut spec = spec("patient", 3_000);
+    spec.retry.max_attempts = 100;
+    spec
+}
+
 /// `echo` answers; `flaky` fails once; `hopeless` fails for good; `brief` has
 /// little time; `patient` waits until it is told to stop; `writer` writes a
 /// post.
@@ -113,7 +131,7 @@ pub(crate) fn registry() -> Registry {
         }))
         .unwrap();
     registry
-        .register(FnAgent::new(spec("patient", 3_000), async |step: StepContext| {
+        .register(FnAgent::new(patient(), async |step: StepContext| {
             step.cancelled.cancelled().await;
             Err(StepError::transient("cancelled", "it was told to stop"))
         }))

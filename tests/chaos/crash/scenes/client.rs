@@ -63,7 +63,7 @@ async fn requests(bed: &mut Bed, wish: Wish) -> Vec<(Request, Ask)> {
     match wish {
         Wish::Submit => {
             for n in 0..2 {
-                let (key, submit) = (format!("key-{n}"), definition(chain(), json!({ "n": n })));
+                let (key, submit) = (format!("key-{n}"), Box::new(definition(chain(), json!({ "n": n }))));
                 requests.push((Request::Submit { key: key.clone(), submit }, submitting(key)));
             }
         }

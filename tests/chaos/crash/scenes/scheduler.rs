@@ -128,14 +128,14 @@ async fn occasion(bed: &mut Bed, chore: Chore, turn: usize, held: &mut Vec<Sessi
         Chore::DeadSessions => {
             bed.submit(only("echo"), Value::Null, WorkflowState::Succeeded).await;
             let session = bed.session().await;
-            bed.claim(&session, "echo").await;
+            bed.claim(&session, &["echo"], 1).await;
             let id = session.id();
             Sign::Some(format!("SELECT count(*) FROM sessions WHERE id = {id} AND swept_at IS NOT NULL"))
         }
         Chore::Overdue => {
             let key = bed.submit(only("brief"), Value::Null, WorkflowState::Succeeded).await;
             let session = bed.session().await;
-            bed.claim(&session, "brief").await;
+            bed.claim(&session, &["brief"], 1).await;
             held.push(session);
             Sign::Some(format!("SELECT count(*) FROM attempts WHERE workflow_id = '{}'", key.workflow))
         }

@@ -18,6 +18,7 @@ mod edges;
 mod graphs;
 mod hang_up;
 mod harness;
+mod interleavings;
 mod lost_workers;
 mod outages;
 mod policies;

@@ -15,5 +15,5 @@ pub(crate) use api::Api;
 pub(crate) use bed::{Bed, Setup, problems, request, until};
 pub(crate) use network::{Fault, Network};
 pub(crate) use process::WorkerProcess;
-pub(crate) use proxy::Proxy;
+pub(crate) use proxy::{Proxy, read_body, read_message, server_of, text_at, through, write_message};
 pub(crate) use servers::migrate;

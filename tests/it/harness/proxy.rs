@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -45,11 +45,7 @@ impl Proxy {
 
     /// The database's URL through this proxy.
     pub(crate) fn url(&self, database_url: &str) -> String {
-        let (credentials, rest) = database_url.rsplit_once('@').unwrap();
-        let database = rest.rsplit_once('/').unwrap().1;
-        let here = format!("{credentials}@127.0.0.1:{}/", self.port);
-        // Without TLS, so that the messages can be read.
-        format!("{}?sslmode=disable", on_database(&here, database))
+        through(database_url, self.port)
     }
 
     /// Loses the replies of the next statements that begin with this text.
@@ -69,7 +65,17 @@ impl Drop for Proxy {
     }
 }
 
-fn server_of(database_url: &str) -> String {
+/// The database's URL through a port of this machine.
+pub(crate) fn through(database_url: &str, port: u16) -> String {
+    let (credentials, rest) = database_url.rsplit_once('@').unwrap();
+    let database = rest.rsplit_once('/').unwrap().1;
+    let here = format!("{credentials}@127.0.0.1:{port}/");
+    // Without TLS, so that the messages can be read.
+    format!("{}?sslmode=disable", on_database(&here, database))
+}
+
+/// Host and port of a database's server.
+pub(crate) fn server_of(database_url: &str) -> String {
     let (_, rest) = database_url.rsplit_once('@').unwrap();
     rest.rsplit_once('/').unwrap().0.to_owned()
 }
@@ -143,19 +149,25 @@ async fn pass_replies(mut from_server: OwnedReadHalf, mut to_client: OwnedWriteH
     }
 }
 
-async fn read_message(from: &mut OwnedReadHalf) -> std::io::Result<(u8, Vec<u8>)> {
+/// One message: its type, and what follows its length.
+pub(crate) async fn read_message(from: &mut (impl AsyncRead + Unpin)) -> std::io::Result<(u8, Vec<u8>)> {
     let kind = from.read_u8().await?;
     Ok((kind, read_body(from).await?))
 }
 
-async fn read_body(from: &mut OwnedReadHalf) -> std::io::Result<Vec<u8>> {
+/// What follows a length. The first message has nothing else.
+pub(crate) async fn read_body(from: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Vec<u8>> {
     let length = from.read_u32().await?;
     let mut body = vec![0; length as usize - 4];
     from.read_exact(&mut body).await?;
     Ok(body)
 }
 
-async fn write_message(to: &mut OwnedWriteHalf, kind: Option<u8>, body: &[u8]) -> std::io::Result<()> {
+pub(crate) async fn write_message(
+    to: &mut (impl AsyncWrite + Unpin),
+    kind: Option<u8>,
+    body: &[u8],
+) -> std::io::Result<()> {
     let mut message = Vec::with_capacity(body.len() + 5);
     message.extend(kind);
     message.extend((body.len() as u32 + 4).to_be_bytes());
@@ -164,7 +176,7 @@ async fn write_message(to: &mut OwnedWriteHalf, kind: Option<u8>, body: &[u8]) -
 }
 
 /// The zero-terminated text at a position, and where the next one begins.
-fn text_at(body: &[u8], from: usize) -> (String, usize) {
+pub(crate) fn text_at(body: &[u8], from: usize) -> (String, usize) {
     let end = from + body[from..].iter().position(|byte| *byte == 0).unwrap();
     (String::from_utf8_lossy(&body[from..end]).into_owned(), end + 1)
 }

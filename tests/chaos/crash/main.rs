@@ -41,9 +41,9 @@ use crate::child::How;
 use crate::servers::Servers;
 
 /// Cases at once per core: most of a case's time is waiting.
-const PER_CORE: usize = 6;
-/// Cases at once, at most: each has a dozen connections, Postgres takes 200.
-const AT_ONCE: usize = 15;
+const PER_CORE: usize = 8;
+/// Cases at once, at most: each has ten connections, Postgres takes 200.
+const AT_ONCE: usize = 16;
 
 /// One cell of the matrix.
 #[derive(Clone, Copy, Debug)]

@@ -76,6 +76,20 @@ pub struct Facts {
     pub needed_faults: Vec<String>,
     /// Rescue paths that this run has to have walked, see [`Seen::paths`].
     pub needed_paths: Vec<String>,
+    /// How much of some faults this run has to have injected at least.
+    #[serde(default)]
+    pub needed_sums: Vec<NeededSum>,
+}
+
+/// A number of faults without which a run does not count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NeededSum {
+    /// What people call them.
+    pub what: String,
+    /// The kinds that count, by the beginnings of their names; all when empty.
+    pub kinds: Vec<String>,
+    /// How many there have to be.
+    pub least: u64,
 }
 
 /// A tenant of the run.

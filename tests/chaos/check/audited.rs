@@ -69,7 +69,18 @@ fn find(world: &World<'_>) -> Vec<String> {
     }
     let mut rows: BTreeMap<Mark<'_>, usize> = BTreeMap::new();
     let mut policies: BTreeMap<WorkspaceId, i64> = BTreeMap::new();
-    let asked = |row: &&AuditRow| row.actor != SCHEDULER && actions.contains(row.action.as_str());
+    let moved: HashSet<_> = world
+        .perhaps()
+        .filter(|op| matches!(op.ask, Ask::SetPolicy { .. }))
+        .map(|op| (op.workspace, op.actor.as_str()))
+        .collect();
+    for row in world.history.dump.audit.iter().filter(|row| follows(row)) {
+        if !moved.contains(&(row.workspace_id, row.actor.as_str())) {
+            found.push(format!("{}: {} moved it with a policy, and set none", row.object, row.actor));
+        }
+    }
+    let asked =
+        |row: &&AuditRow| row.actor != SCHEDULER && actions.contains(row.action.as_str()) && !follows(row);
     for row in world.history.dump.audit.iter().filter(asked) {
         *rows.entry((row.workspace_id, &row.actor, &row.action, object(row))).or_default() += 1;
         if row.action == "automation.set" {
@@ -101,6 +112,13 @@ fn find(world: &World<'_>) -> Vec<String> {
         }
     }
     found
+}
+
+/// Whether a change came along with another: a policy that leaves more room
+/// moves posts forward.
+fn follows(row: &AuditRow) -> bool {
+    row.action == "post.reschedule"
+        && row.detail.as_ref().is_some_and(|detail| detail.get("because").is_some())
 }
 
 /// What a request changes if it is done: the audit's action and object, and

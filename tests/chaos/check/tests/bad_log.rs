@@ -85,6 +85,11 @@ pub(super) const BREAKS: &[Break] = &[
         let row = good.history.dump.audit.iter_mut().find(|row| row.action == "post.edit").unwrap();
         row.actor = "nobody".into();
     }),
+    ("audited", "a post was moved along with a policy that nobody set", |good| {
+        let row = good.history.dump.audit.iter_mut().find(|row| row.action == "workflow.cancel").unwrap();
+        row.action = "post.reschedule".into();
+        row.detail = Some(serde_json::json!({ "because": "the policy leaves more room" }));
+    }),
     ("audited", "a policy was changed without a row", |good| {
         good.history.dump.automation[0].version += 1;
     }),
@@ -114,6 +119,9 @@ pub(super) const BREAKS: &[Break] = &[
         good.history.leftovers.ready.insert("writer".into(), 1);
     }),
     ("sometimes", "a fault never happened", |good| good.history.seen.faults.clear()),
+    ("sometimes", "too few of a fault", |good| {
+        good.history.seen.faults.insert("kill".into(), 2);
+    }),
     ("sometimes", "a rescue path was never walked", |good| {
         good.history.seen.paths.insert("reaped".into(), 0);
     }),

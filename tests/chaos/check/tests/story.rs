@@ -61,6 +61,7 @@ impl Story {
         facts.secrets = vec!["tok-4711-secret".into()];
         facts.needed_faults = vec!["kill".into()];
         facts.needed_paths = vec!["reaped".into()];
+        facts.needed_sums = vec![NeededSum { what: "kills".into(), kinds: vec!["kill".into()], least: 3 }];
         story.history.seen.faults.insert("kill".into(), 3);
         story.history.seen.paths.insert("reaped".into(), 1);
         story

@@ -4,6 +4,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -44,9 +45,11 @@ struct Orders {
     items: u16,
     /// Writes a post with this text.
     text: Option<String>,
-    /// Milliseconds it keeps its thread without awaiting anything: nobody can
-    /// stop it.
+    /// Milliseconds it keeps its thread without awaiting anything, the first
+    /// time it runs anywhere: nobody can stop it.
     block_ms: u64,
+    /// The same for every later time.
+    block_again_ms: u64,
 }
 
 /// Adds the agents.
@@ -85,15 +88,18 @@ async fn run(name: &'static str, step: StepContext) -> Result<StepOutput, StepEr
 async fn act(name: &str, step: &StepContext, call: &str) -> Result<StepOutput, StepError> {
     let orders = Orders::deserialize(&step.input["params"]).unwrap_or_default();
     tokio::time::sleep(Duration::from_millis(orders.slow_ms)).await;
-    if orders.block_ms > 0 && first_time(step) {
-        #[expect(clippy::disallowed_methods, reason = "an agent that nobody can stop is the point")]
-        std::thread::sleep(Duration::from_millis(orders.block_ms));
+    if orders.block_ms > 0 {
+        let time = if first_anywhere(step) { orders.block_ms } else { orders.block_again_ms };
+        block(Duration::from_millis(time));
     }
     if name == POISON {
         // Whoever runs here too dies with it: that is the point.
         let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
     }
     if name == GARBAGE {
+        // All that run here end in the same moment, and are written as one batch.
+        let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default();
+        tokio::time::sleep(Duration::from_millis(1_500 - now % 1_500)).await;
         // Deeper than PostgreSQL's JSON parser goes.
         let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
         return RawValue::from_string(deep)
@@ -116,6 +122,22 @@ async fn act(name: &str, step: &StepContext, call: &str) -> Result<StepOutput, S
         answer["text"] = json!(text);
     }
     output(&answer)
+}
+
+/// Keeps the thread, and nobody can stop it. The others of its worker go on.
+fn block(time: Duration) {
+    tokio::task::block_in_place(|| {
+        #[expect(clippy::disallowed_methods, reason = "an agent that nobody can stop is the point")]
+        std::thread::sleep(time);
+    });
+}
+
+/// Whether no process of the fleet has run this step before: whoever makes the
+/// file is the first.
+fn first_anywhere(step: &StepContext) -> bool {
+    let Some(path) = std::env::var_os(EXECUTIONS) else { return true };
+    let mark = Path::new(&path).with_file_name(format!("first-{}", step.effect_key));
+    OpenOptions::new().write(true).create_new(true).open(mark).is_ok()
 }
 
 /// A throttled attempt does not count, so the attempt's number cannot tell
@@ -145,15 +167,15 @@ fn note(step: &StepContext, call: &str) {
         saw: saw.collect(),
         canaries: canaries(&step.input.to_string()),
     };
-    let Ok(mut line) = serde_json::to_vec(&noted) else { return };
-    line.push(b'\n');
+    let Ok(noted) = serde_json::to_vec(&noted) else { return };
+    // On a line of its own even behind one that a kill cut off in the middle.
+    let line = [b"\n", noted.as_slice(), b"\n"].concat();
     let mut file = FILE.lock().unwrap_or_else(PoisonError::into_inner);
     if file.is_none() {
         *file = OpenOptions::new().create(true).append(true).open(path).ok();
     }
     if let Some(file) = file.as_mut() {
-        // One write, so that a kill leaves a whole line or none. A full disk
-        // ends the run anyway.
+        // One write: a kill rarely cuts it. A full disk ends the run anyway.
         let _ = file.write_all(&line);
     }
 }

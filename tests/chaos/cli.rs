@@ -5,13 +5,14 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
+use galley_probe::Bug;
 
-use crate::check::{Violation, check};
+use crate::check::check;
 use crate::demands;
 use crate::history::History;
 use crate::nemesis::Fault;
 use crate::report;
-use crate::run::{self, Order};
+use crate::run::{self, Done, Order};
 
 /// Breaks a fleet of Galley for minutes, and decides whether the promise held
 #[derive(Debug, Parser)]
@@ -31,7 +32,8 @@ enum Command {
         /// The history
         file: PathBuf,
     },
-    /// Run with one planted bug after the other: each must be caught
+    /// Run with one planted bug after the other: each must be caught, by the
+    /// invariant it attacks
     Planted(Planted),
 }
 
@@ -40,6 +42,9 @@ struct Run {
     /// What everything random is drawn from; another one each time when absent
     #[arg(long)]
     seed: Option<u64>,
+    /// One run after the other, each of another seed, and a table in the end
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["seed", "out"])]
+    seeds: Vec<u64>,
     /// How long faults are injected
     #[arg(long, default_value_t = 3.0)]
     minutes: f64,
@@ -56,11 +61,11 @@ struct Run {
 
 #[derive(Debug, Args)]
 struct Planted {
-    /// Only this bug
-    #[arg(long)]
-    only: Option<String>,
+    /// Only these bugs, separated by commas
+    #[arg(long, value_delimiter = ',', value_parser = bug)]
+    only: Vec<Bug>,
     /// How long each runs
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 0.75)]
     minutes: f64,
     /// See `run`
     #[arg(long)]
@@ -70,6 +75,13 @@ struct Planted {
 fn fault(text: &str) -> Result<Fault, String> {
     Fault::named(text).ok_or_else(|| {
         let all: Vec<_> = Fault::ALL.iter().map(|fault| fault.word()).collect();
+        format!("there are: {}", all.join(", "))
+    })
+}
+
+fn bug(text: &str) -> Result<Bug, String> {
+    Bug::named(text).ok_or_else(|| {
+        let all: Vec<_> = Bug::ALL.iter().map(|bug| bug.name()).collect();
         format!("there are: {}", all.join(", "))
     })
 }
@@ -90,7 +102,8 @@ pub fn main() -> ExitCode {
         Err(error) => return report::failed(&error.into()),
     };
     let decided = match cli.command {
-        Command::Run(run) => runtime.block_on(Box::pin(one(run))),
+        Command::Run(run) if run.seeds.is_empty() => runtime.block_on(Box::pin(one(run))),
+        Command::Run(run) => runtime.block_on(Box::pin(series(run))),
         Command::Check { file } => History::read(&file)
             .with_context(|| format!("{} cannot be read", file.display()))
             .map(|history| report::verdict(&history, &check(&history))),
@@ -103,29 +116,36 @@ pub fn main() -> ExitCode {
     }
 }
 
-async fn one(run: Run) -> Result<bool> {
-    let seed = run.seed.unwrap_or_else(|| rand::random_range(1..1_000_000));
-    let all = run.faults.is_empty();
-    let order = Order {
+fn order(run: &Run, seed: u64) -> Order {
+    let place = || std::env::temp_dir().join(format!("galley-chaos-{seed}.jsonl"));
+    Order {
         seed,
         minutes: run.minutes,
-        faults: if all { Fault::ALL.to_vec() } else { run.faults },
+        faults: if run.faults.is_empty() { Fault::ALL.to_vec() } else { run.faults.clone() },
         planted: None,
         mode: "run".into(),
-        out: run
-            .out
-            .clone()
-            .unwrap_or_else(|| std::env::temp_dir().join(format!("galley-chaos-{seed}.jsonl"))),
+        out: run.out.clone().unwrap_or_else(place),
         needed_faults: if run.demanding { demands::faults() } else { Vec::new() },
         needed_paths: if run.demanding { demands::paths() } else { Vec::new() },
-    };
+        needed_sums: if run.demanding { demands::sums(run.minutes) } else { Vec::new() },
+    }
+}
+
+async fn one(run: Run) -> Result<bool> {
+    let order = order(&run, run.seed.unwrap_or_else(|| rand::random_range(1..1_000_000)));
     let done = run::run(&order, report::say).await?;
     report::counts(&done);
     let violations = check(&done.history);
     let held = report::verdict(&done.history, &violations);
+    keep_or_forget(&order, &done, held, run.out.is_some());
+    Ok(held)
+}
+
+/// Files of a good run are only kept when somebody asked for them. The verdict
+/// stays the last line of a run that held.
+fn keep_or_forget(order: &Order, done: &Done, held: bool, wanted: bool) {
     if held && done.moving.is_empty() {
-        // Nothing to look into: files of a good run are only asked for.
-        if run.out.is_none() {
+        if !wanted {
             let _ = std::fs::remove_file(&order.out);
         }
         let _ = std::fs::remove_dir_all(&done.folder);
@@ -136,33 +156,50 @@ async fn one(run: Run) -> Result<bool> {
             done.folder.display()
         ));
     }
-    Ok(held)
+}
+
+async fn series(run: Run) -> Result<bool> {
+    let mut series = report::Series::default();
+    for seed in &run.seeds {
+        let order = order(&run, *seed);
+        let done = run::run(&order, |_| {}).await?;
+        let violations = check(&done.history);
+        let held = series.add(&done, &violations);
+        keep_or_forget(&order, &done, held, false);
+    }
+    Ok(series.verdict())
 }
 
 async fn all_planted(planted: Planted) -> Result<bool> {
-    let bugs: Vec<String> = galley_probe::Bug::ALL.iter().map(ToString::to_string).collect();
-    let chosen: Vec<&String> =
-        bugs.iter().filter(|bug| planted.only.as_ref().is_none_or(|only| only == *bug)).collect();
-    anyhow::ensure!(!chosen.is_empty(), "there is no such bug; there are: {}", bugs.join(", "));
+    let chosen = if planted.only.is_empty() { Bug::ALL.to_vec() } else { planted.only };
     let mut escaped = 0;
-    for bug in chosen {
+    for bug in &chosen {
         let seed = planted.seed.unwrap_or_else(|| rand::random_range(1..1_000_000));
         let order = Order {
             seed,
             minutes: planted.minutes,
             faults: Fault::ALL.to_vec(),
-            planted: Some(bug.clone()),
-            mode: bug.clone(),
+            planted: Some(bug.to_string()),
+            mode: bug.to_string(),
             out: std::env::temp_dir().join(format!("galley-chaos-{bug}-{seed}.jsonl")),
             needed_faults: Vec::new(),
             needed_paths: Vec::new(),
+            needed_sums: Vec::new(),
         };
         let done = run::run(&order, |_| {}).await?;
-        let violations: Vec<Violation> = check(&done.history);
-        escaped += usize::from(violations.is_empty());
-        report::planted(bug, seed, &violations);
-        let _ = std::fs::remove_dir_all(&done.folder);
-        let _ = std::fs::remove_file(&order.out);
+        let caught = report::planted(*bug, seed, &check(&done.history));
+        escaped += usize::from(!caught);
+        if caught {
+            let _ = std::fs::remove_dir_all(&done.folder);
+            let _ = std::fs::remove_file(&order.out);
+        } else {
+            report::say(&format!("         the history is {}", order.out.display()));
+        }
     }
+    report::say(&format!(
+        "VERDICT: {} of {} planted bugs caught, each by the promise it breaks",
+        chosen.len() - escaped,
+        chosen.len()
+    ));
     Ok(escaped == 0)
 }

@@ -72,7 +72,6 @@ const PATHS: &[&str] = &[
     "replay",
     "result_was_mine",
     "script_reloaded",
-    "send_too_late",
     "session_fenced",
     "stale_claim",
     "stale_completion",

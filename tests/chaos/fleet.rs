@@ -69,10 +69,10 @@ fn hurry(config: &mut EngineConfig) {
     config.overdue_grace = Duration::from_secs(2);
     config.look_every = Duration::from_secs(2);
     config.policy_memory = Duration::from_millis(300);
-    config.publishing.window = Duration::from_millis(2_500);
+    config.publishing.window = Duration::from_millis(3_500);
     config.publishing.timeout = Duration::from_millis(2_000);
     // As in production: longer than window and timeout together.
-    config.publishing.rest = Duration::from_millis(5_000);
+    config.publishing.rest = Duration::from_millis(6_000);
 }
 
 /// What every process of the fleet is told.
@@ -160,6 +160,8 @@ pub struct Member {
     /// Where it listens, if it is an API.
     pub url: Option<String>,
     pid: Mutex<Option<Pid>>,
+    /// What its next incarnation is told to do at a crash point.
+    plan: Mutex<Option<String>>,
     deaths: AtomicU64,
 }
 
@@ -169,6 +171,21 @@ impl Member {
         // Held while signalling: whoever reaps it takes the id out first.
         let pid = self.pid.lock().unwrap_or_else(PoisonError::into_inner);
         pid.is_some_and(|pid| killpg(pid, signal).is_ok())
+    }
+
+    /// Has its next incarnation die or stop by itself: see
+    /// [`galley_probe::CRASH_POINT`].
+    pub fn plan(&self, plan: String) {
+        *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = Some(plan);
+    }
+
+    /// Its process, and whether that is stopped.
+    pub fn stopped(&self) -> Option<(Pid, bool)> {
+        let pid = (*self.pid.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // Behind the name, which is in parentheses and can hold anything.
+        let state = stat.rsplit_once(')')?.1.trim_start().chars().next();
+        Some((pid, state == Some('T')))
     }
 
     /// How often it died.
@@ -211,6 +228,7 @@ impl Fleet {
                     queue,
                     url: port.map(|port| format!("http://127.0.0.1:{port}")),
                     pid: Mutex::new(None),
+                    plan: Mutex::new(None),
                     deaths: AtomicU64::new(0),
                 });
                 let keeper = Keeper {
@@ -316,6 +334,9 @@ impl Keeper {
             .stdout(log.try_clone()?)
             .stderr(log)
             .process_group(0);
+        if let Some(plan) = self.member.plan.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            command.env(galley_probe::CRASH_POINT, plan);
+        }
         if let Some(port) = self.port {
             command.env("GALLEY_API_ADDR", format!("127.0.0.1:{port}"));
         }

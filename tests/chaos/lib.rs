@@ -13,6 +13,8 @@ pub mod demands;
 pub mod fleet;
 pub mod history;
 pub mod nemesis;
+pub mod planted;
+pub mod prelude;
 pub mod proxy;
 pub mod report;
 pub mod rest;

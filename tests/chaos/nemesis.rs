@@ -18,6 +18,8 @@ use crate::proxy::{Way, Weather};
 use crate::servers::Servers;
 use crate::world::World;
 
+mod points;
+
 macro_rules! faults {
     ($($(#[$doc:meta])* $Fault:ident = $word:literal * $count:literal,)*) => {
         /// A kind of fault.
@@ -59,7 +61,7 @@ faults! {
     /// Redis hangs.
     RedisHang = "redis-hang" * 4,
     /// PostgreSQL is stopped at once and recovers.
-    PostgresCrash = "postgres-crash" * 6,
+    PostgresCrash = "postgres-crash" * 7,
     /// pg_terminate_backend of some connections.
     Terminate = "terminate" * 8,
     /// A backend hangs.
@@ -77,9 +79,15 @@ faults! {
     /// A process hears nothing, or is not heard.
     OneWay = "one-way" * 8,
     /// The reply of a COMMIT is lost.
-    LostCommit = "lost-commit" * 44,
+    LostCommit = "lost-commit" * 60,
+    /// A process is killed, and its next incarnation dies between two pieces
+    /// of I/O.
+    DieAtPoint = "die-at-point" * 30,
+    /// A worker is stopped after its intent and before its call, for longer
+    /// than a resolver rests.
+    StopBeforeCall = "stop-before-call" * 10,
     /// The platform fails, hangs, loses replies.
-    Platform = "platform" * 70,
+    Platform = "platform" * 200,
 }
 
 impl Fault {
@@ -125,6 +133,8 @@ pub struct Nemesis {
     pub fleet: Arc<Fleet>,
     /// The servers.
     pub servers: Arc<Servers>,
+    /// Fires when the plan is over.
+    pub over: CancellationToken,
 }
 
 impl Nemesis {
@@ -147,6 +157,8 @@ impl Nemesis {
             });
             while under_way.try_join_next().is_some() {}
         }
+        // Those that wait for their moment would wait for nothing.
+        self.over.cancel();
         while under_way.join_next().await.is_some() {}
     }
 
@@ -157,8 +169,8 @@ impl Nemesis {
         match planned.fault {
             Fault::Kill => {
                 let role = match ms(0, 10).as_millis() {
-                    0 | 1 => Role::Api,
-                    2 | 3 => Role::Scheduler,
+                    0 => Role::Api,
+                    1 | 2 => Role::Scheduler,
                     _ => Role::Worker,
                 };
                 if self.one_of(role, planned.seed).signal(Signal::SIGKILL) {
@@ -233,11 +245,13 @@ impl Nemesis {
                     Weather { swallow_to_server: !deaf, swallow_to_client: deaf, ..Weather::default() };
                 return self.under(&member, planned, silent, ms(500, 5_000)).await;
             }
-            Fault::LostCommit => {
-                // Counted by the proxy when a reply was really lost.
-                self.any(planned.seed).database.lose_commits(1);
-                return Ok(());
+            Fault::LostCommit => return self.lose_commit(planned.seed).await,
+            Fault::DieAtPoint => {
+                let member = self.any(planned.seed);
+                let plan = points::deadly(member.role, &mut random);
+                return self.kill_planned(&member, plan);
             }
+            Fault::StopBeforeCall => return self.stop_before_call(planned.seed, &mut random).await,
             Fault::Platform => return self.platform(&mut random),
         }
         self.world.fault(planned.fault.word());
@@ -260,41 +274,118 @@ impl Nemesis {
         Ok(())
     }
 
+    /// Loses the reply of somebody's next COMMIT, or of every worker's next one
+    /// after a post went out: then one of them records what it sent. Counted by
+    /// the proxy when a reply was really lost.
+    async fn lose_commit(&self, seed: u64) -> anyhow::Result<()> {
+        if seed.is_multiple_of(2) {
+            self.any(seed).database.lose_commits(1);
+            return Ok(());
+        }
+        let mut posts = self.world.platform.posts();
+        posts.mark_unchanged();
+        tokio::select! {
+            posted = posts.changed() => posted?,
+            () = self.wait(Duration::from_secs(5)) => return Ok(()),
+        }
+        for worker in self.fleet.of(Role::Worker) {
+            worker.database.lose_commits(1);
+        }
+        Ok(())
+    }
+
+    /// Kills a process; its next incarnation follows a plan.
+    fn kill_planned(&self, member: &Member, plan: String) -> anyhow::Result<()> {
+        member.plan(plan);
+        if member.signal(Signal::SIGKILL) {
+            self.world.fault(&format!("kill {}", member.role.word()));
+            self.world.fault("die-at-point");
+        }
+        Ok(())
+    }
+
+    /// A worker that stops by itself between its intent and its call, and goes
+    /// on when others have looked for the post already.
+    async fn stop_before_call(&self, seed: u64, random: &mut StdRng) -> anyhow::Result<()> {
+        let member = self.one_of(Role::Worker, seed);
+        member.plan(points::before_the_call(random));
+        if member.signal(Signal::SIGKILL) {
+            self.world.fault("kill worker");
+        }
+        let time = Duration::from_millis(random.random_range(13_000..17_000));
+        // Until its turn to publish comes.
+        for _ in 0..600 {
+            self.wait(Duration::from_millis(25)).await;
+            if self.over.is_cancelled() {
+                break;
+            }
+            let Some((pid, true)) = member.stopped() else { continue };
+            self.world.fault(Fault::StopBeforeCall.word());
+            self.wait(time).await;
+            if member.stopped() == Some((pid, true)) {
+                member.signal(Signal::SIGCONT);
+            }
+            break;
+        }
+        Ok(())
+    }
+
+    /// Waits, but not beyond the plan's end.
+    async fn wait(&self, time: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(time) => {}
+            () = self.over.cancelled() => {}
+        }
+    }
+
     fn platform(&self, random: &mut StdRng) -> anyhow::Result<()> {
         let kinds = [
-            FaultKind::LoseReply,
-            FaultKind::LoseReply,
-            FaultKind::LoseReply,
-            FaultKind::LateEffect,
-            FaultKind::LateEffect,
-            FaultKind::LateEffect,
-            FaultKind::Fail,
-            FaultKind::Refuse,
-            FaultKind::Throttle,
-            FaultKind::Hang,
-            FaultKind::HangAfter,
-            FaultKind::Late,
-            FaultKind::OkWithError,
+            (FaultKind::LateEffect, 4),
+            (FaultKind::LoseReply, 4),
+            (FaultKind::HangAfter, 2),
+            (FaultKind::Hang, 2),
+            (FaultKind::Fail, 2),
+            (FaultKind::Refuse, 1),
+            (FaultKind::Throttle, 1),
+            (FaultKind::Late, 1),
+            (FaultKind::OkWithError, 1),
         ];
-        let targets = [FaultTarget::Idempotent, FaultTarget::Verifiable, FaultTarget::Blind];
-        let kind = kinds[random.random_range(0..kinds.len())];
-        let mut fault = SetFault::new(kind).times(random.random_range(1..3));
+        let targets = [
+            (FaultTarget::Verifiable, 4),
+            (FaultTarget::Blind, 3),
+            (FaultTarget::Idempotent, 3),
+            (FaultTarget::Lookup, 1),
+        ];
+        let (kind, target) = (drawn(random, &kinds), drawn(random, &targets));
+        // A look has no effect that could be late.
+        if target == FaultTarget::Lookup && kind == FaultKind::LateEffect {
+            return Ok(());
+        }
+        // What is unknown in the last moments only makes the rest longer.
+        if self.world.stop.is_cancelled() {
+            return Ok(());
+        }
+        // One at a time: some posts meet no fault.
+        let waits =
+            |fault: &galley_preview::Fault| fault.endpoint == Some(target) && fault.remaining != Some(0);
+        if self.world.platform.faults().iter().any(waits) {
+            return Ok(());
+        }
+        let mut fault = SetFault::new(kind).times(1);
         if matches!(kind, FaultKind::Late | FaultKind::LateEffect) {
             // Shorter than a resolver's rest: a platform that is later still is
             // beyond what anybody promises.
             fault = fault.delay(Duration::from_millis(random.random_range(500..4_000)));
         }
-        let lookup = random.random_ratio(1, 8) && !matches!(kind, FaultKind::LateEffect);
-        let target =
-            if lookup { FaultTarget::Lookup } else { targets[random.random_range(0..targets.len())] };
         self.world.platform.set_fault(fault.endpoint(target))?;
         Ok(())
     }
 
     fn any(&self, seed: u64) -> Arc<Member> {
-        let role = match seed % 10 {
-            0 | 1 => Role::Api,
-            2 => Role::Scheduler,
+        // Without an API nobody asks for anything: the fewest are its turn.
+        let role = match (seed >> 20) % 12 {
+            0 => Role::Api,
+            1 | 2 => Role::Scheduler,
             _ => Role::Worker,
         };
         self.one_of(role, seed)
@@ -305,6 +396,19 @@ impl Nemesis {
         let place = usize::try_from((seed >> 8) % members.len() as u64).unwrap_or_default();
         Arc::clone(members[place])
     }
+}
+
+/// One of these, as often as its weight says.
+fn drawn<T: Copy>(random: &mut StdRng, weighted: &[(T, u32)]) -> T {
+    let sum: u32 = weighted.iter().map(|(_, weight)| weight).sum();
+    let mut at = random.random_range(0..sum);
+    for (one, weight) in weighted {
+        if at < *weight {
+            return *one;
+        }
+        at -= weight;
+    }
+    weighted[0].0
 }
 
 #[cfg(test)]

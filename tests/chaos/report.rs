@@ -5,8 +5,11 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
+use galley_probe::Bug;
+
 use crate::check::Violation;
 use crate::history::History;
+use crate::planted;
 use crate::run::Done;
 
 /// Violations that are told of each invariant; the history has them all.
@@ -87,12 +90,111 @@ pub fn verdict(history: &History, violations: &[Violation]) -> bool {
     violations.is_empty()
 }
 
-/// Whether a planted bug was seen.
-pub fn planted(bug: &str, seed: u64, violations: &[Violation]) {
-    let told = tally(violations.iter().map(|violation| violation.invariant.to_owned()));
-    if violations.is_empty() {
-        println!("ESCAPED  {bug:24} seed {seed}");
-    } else {
-        println!("caught   {bug:24} seed {seed}  by {told:?}");
+/// Whether a planted bug was caught by a promise it attacks.
+pub fn planted(bug: Bug, seed: u64, violations: &[Violation]) -> bool {
+    let caught = planted::caught_by(bug, violations);
+    let told = words(&tally(caught.iter().map(|violation| violation.invariant.to_owned())));
+    let others = violations.iter().filter(|violation| !caught.contains(violation));
+    let others = words(&tally(others.map(|violation| violation.invariant.to_owned())));
+    let besides = if others.is_empty() { String::new() } else { format!("; besides: {others}") };
+    match caught.first() {
+        Some(first) => {
+            println!("caught   {bug:24} seed {seed:6}  by {told}{besides}");
+            println!("         {}", first.what.chars().take(160).collect::<String>());
+        }
+        None => println!("ESCAPED  {bug:24} seed {seed:6}{besides}"),
+    }
+    !caught.is_empty()
+}
+
+fn words(tally: &BTreeMap<String, u64>) -> String {
+    let told: Vec<_> = tally.iter().map(|(word, count)| format!("{word} \u{d7}{count}")).collect();
+    told.join(", ")
+}
+
+/// Several runs, one line each, and what they saw together.
+#[derive(Debug, Default)]
+pub struct Series {
+    rows: Vec<Row>,
+    faults: BTreeMap<String, u64>,
+    paths: BTreeMap<String, u64>,
+}
+
+/// One run of a series; the numbers in the order of [`COLUMNS`].
+#[derive(Debug)]
+struct Row {
+    seed: u64,
+    numbers: [u64; COLUMNS.len()],
+}
+
+const COLUMNS: [&str; 12] = [
+    "seconds",
+    "faults",
+    "kills",
+    "Redis emptied",
+    "PostgreSQL crashed",
+    "COMMIT replies lost",
+    "operations",
+    "workflows",
+    "posts out",
+    "rescue paths",
+    "still moving",
+    "violations",
+];
+
+impl Series {
+    /// Adds a run and tells it in a line; true when every promise held.
+    pub fn add(&mut self, done: &Done, violations: &[Violation]) -> bool {
+        let History { facts, seen, dump, effects, .. } = &done.history;
+        let sum = |kinds: &[&str]| -> u64 {
+            let counts = |name: &str| kinds.iter().any(|kind| name.starts_with(kind));
+            seen.faults.iter().filter(|(name, _)| counts(name)).map(|(_, count)| count).sum()
+        };
+        let numbers = [
+            done.took.as_secs(),
+            seen.faults.values().sum(),
+            sum(&["kill "]),
+            sum(&["flush", "redis-restart"]),
+            sum(&["postgres-crash"]),
+            sum(&["proxy: lost commit"]),
+            done.ops.values().flatten().sum(),
+            dump.workflows.len() as u64,
+            effects.len() as u64,
+            seen.paths.len() as u64,
+            done.moving.len() as u64,
+            violations.len() as u64,
+        ];
+        let told: Vec<_> =
+            COLUMNS.iter().zip(numbers).map(|(column, number)| format!("{column} {number}")).collect();
+        println!("seed {}: {}", facts.seed, told.join(", "));
+        for violation in violations.iter().take(TOLD) {
+            println!("BROKEN {violation}");
+        }
+        for (mine, theirs) in [(&mut self.faults, &seen.faults), (&mut self.paths, &seen.paths)] {
+            for (name, count) in theirs {
+                *mine.entry(name.clone()).or_default() += count;
+            }
+        }
+        self.rows.push(Row { seed: facts.seed, numbers });
+        violations.is_empty()
+    }
+
+    /// Tells them all as a table; true when every promise held in each.
+    pub fn verdict(&self) -> bool {
+        println!("\n| seed | {} |", COLUMNS.join(" | "));
+        println!("|---{}|", "|---:".repeat(COLUMNS.len()));
+        let mut sums = [0; COLUMNS.len()];
+        for Row { seed, numbers } in &self.rows {
+            println!("| {seed} | {} |", numbers.map(|number| number.to_string()).join(" | "));
+            for (sum, number) in sums.iter_mut().zip(numbers) {
+                *sum += number;
+            }
+        }
+        println!("| all | {} |", sums.map(|number| number.to_string()).join(" | "));
+        println!("\nFaults: {}.", words(&self.faults));
+        println!("\nRescue paths walked: {}.", words(&self.paths));
+        let [.., violations] = sums;
+        println!("\nVERDICT: {} runs, {violations} violations", self.rows.len());
+        violations == 0
     }
 }

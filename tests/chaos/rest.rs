@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use galley_core::run::{Run, StepState};
 use galley_preview::{Entry, PreviewNetwork};
 use jiff::Timestamp;
@@ -181,8 +181,9 @@ pub fn count_platform(world: &World) {
 /// The calls of agents, on the history's clock.
 fn calls(world: &World, path: &Path, began: Timestamp) -> Result<()> {
     let began = u64::try_from(began.as_millisecond())?;
-    for line in std::fs::read_to_string(path).unwrap_or_default().lines() {
-        let mut call: Call = serde_json::from_str(line).context("the file of calls")?;
+    for line in std::fs::read_to_string(path).unwrap_or_default().lines().filter(|line| !line.is_empty()) {
+        // Cut off: its process was killed before it had begun to act.
+        let Ok(mut call) = serde_json::from_str::<Call>(line) else { continue };
         call.at_ms = call.at_ms.saturating_sub(began);
         world.record(&Line::Call(call));
     }

@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agents::canary;
 use crate::fleet::{Fleet, Role, Setup};
-use crate::history::{Account, Dump, Facts, History, Line, Recorder, Workspace};
+use crate::history::{Account, Dump, Facts, History, Line, NeededSum, Recorder, Workspace};
 use crate::nemesis::{Fault, Nemesis};
+use crate::prelude;
 use crate::rest;
 use crate::servers::Servers;
 use crate::workload::{Policy, Workload, set_policy};
@@ -27,6 +28,10 @@ const SIZES: [(Role, usize); 3] = [(Role::Api, 2), (Role::Scheduler, 2), (Role::
 const TENANTS: [&str; 4] = ["alba", "bruno", "clara", "dora"];
 /// How long everything may take to come to rest once all is whole.
 const REST: Duration = Duration::from_secs(60);
+
+/// Nothing new is begun in this time before the last fault, or in the last
+/// tenth of a short run.
+const LAST_MOMENTS: Duration = Duration::from_secs(10);
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -47,6 +52,8 @@ pub struct Order {
     pub needed_faults: Vec<String>,
     /// Rescue paths without which the run does not count.
     pub needed_paths: Vec<String>,
+    /// How much of some faults has to have happened at least.
+    pub needed_sums: Vec<NeededSum>,
 }
 
 /// What a run left.
@@ -152,24 +159,49 @@ async fn on_servers(
         world.tenants[*place].accounts.push(Target { id, name, handle: handle.clone(), endpoint });
     }
     world.record(&Line::Facts(facts(order, &world, began_at, secrets.clone())));
+    // Days ago, so that their zones are in force.
+    servers.move_clock(-60 * 3_600).await?;
     for place in 0..world.tenants.len() {
         let config = Policy::of(place).config(0, false);
         let set = set_policy(&world, &world.tenants[place], config).await;
         anyhow::ensure!(matches!(set, Answer::Done(_)), "a first policy was not set: {set:?}");
     }
 
+    servers.move_clock(0).await?;
+
     let world = Arc::new(world);
+    if order.faults == Fault::ALL {
+        prelude::late_questions(&world, servers).await?;
+        prelude::restore(&world, servers).await?;
+    }
     say(&format!("the fleet is up after {:.0?}; breaking it", clock.elapsed()));
     let workload = Workload::start(&world);
-    let nemesis =
-        Nemesis { world: Arc::clone(&world), fleet: Arc::clone(&fleet), servers: Arc::clone(servers) };
+    // Nothing new in the last moments: it would only make the rest longer.
+    let faults = Duration::from_secs_f64(order.minutes * 60.0);
+    let evening = {
+        let world = Arc::clone(&world);
+        let last = faults - LAST_MOMENTS.min(faults / 10);
+        tokio::spawn(async move {
+            tokio::time::sleep(last).await;
+            world.stop.cancel();
+        })
+    };
+    let nemesis = Nemesis {
+        world: Arc::clone(&world),
+        fleet: Arc::clone(&fleet),
+        servers: Arc::clone(servers),
+        over: CancellationToken::new(),
+    };
     nemesis.rage(order.minutes, &order.faults, CancellationToken::new()).await;
+    evening.abort();
     world.stop.cancel();
     fleet.heal();
     rest::count_platform(&world);
     say(&format!("all is whole again after {:.0?}; waiting for rest", clock.elapsed()));
     workload.ended().await;
-    let moving = rest::quiet(&world, servers, REST, say).await?;
+    // A planted bug may keep it from ever coming to rest.
+    let patience = if order.planted.is_some() { REST / 2 } else { REST };
+    let moving = rest::quiet(&world, servers, patience, say).await?;
     rest::write_down(&world, &fleet, servers, &setup, began_at, &secrets).await?;
     let deaths = fleet.members.iter().map(|member| member.deaths()).sum();
     let ops = world.tally().ops.clone();
@@ -270,5 +302,6 @@ fn facts(order: &Order, world: &World, began_at: Timestamp, secrets: Vec<String>
         secrets,
         needed_faults: order.needed_faults.clone(),
         needed_paths: order.needed_paths.clone(),
+        needed_sums: order.needed_sums.clone(),
     }
 }

@@ -1,5 +1,6 @@
-//! The two servers under the fleet, durable as in production, and what a
-//! person with all rights can do to them.
+//! The two servers under the fleet, and what a person with all rights can do to
+//! them. PostgreSQL flushes nothing to the disk: what it handed to the operating
+//! system survives its own crash, and nobody cuts the power here.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -31,7 +32,8 @@ impl Servers {
     /// # Errors
     /// One of them is not installed, or does not start.
     pub async fn start(folder: &Path) -> Result<Self> {
-        let postgres = PrivatePostgres::start(&folder.join("postgres"), Speed::Durable).await?;
+        let mut postgres = PrivatePostgres::start(&folder.join("postgres"), Speed::Throwaway).await?;
+        trust_everybody(&mut postgres).await?;
         let redis = PrivateRedis::start(&folder.join("redis")).await?;
         Ok(Self {
             database_url: postgres.url(),
@@ -81,6 +83,54 @@ impl Servers {
         postgres.stop_immediate().await;
         tokio::time::sleep(down).await;
         postgres.restart().await.context("PostgreSQL did not come back")
+    }
+
+    /// Copies the database as it is now, to go back to later. Everybody's
+    /// connection ends; new ones are served a moment later.
+    ///
+    /// # Errors
+    /// PostgreSQL is away, or somebody does not leave.
+    pub async fn keep_copy(&self) -> Result<()> {
+        let mut connection = self.beside().await?;
+        leave(&mut connection).await?;
+        connection.execute("CREATE DATABASE older TEMPLATE galley").await?;
+        connection.execute("ALTER DATABASE galley ALLOW_CONNECTIONS true").await?;
+        Ok(())
+    }
+
+    /// Puts the copy in the database's place: what was committed after it was
+    /// taken has never happened.
+    ///
+    /// # Errors
+    /// As [`Servers::keep_copy`]; there is no copy.
+    pub async fn restore_copy(&self) -> Result<()> {
+        let mut connection = self.beside().await?;
+        leave(&mut connection).await?;
+        connection.execute("ALTER DATABASE galley RENAME TO lost").await?;
+        connection.execute("ALTER DATABASE older RENAME TO galley").await?;
+        connection.execute("DROP DATABASE lost").await?;
+        Ok(())
+    }
+
+    /// The database's clock, moved by so many seconds; 0 puts it right, as the
+    /// next process to start demands.
+    ///
+    /// # Errors
+    /// PostgreSQL is away.
+    pub async fn move_clock(&self, seconds: i64) -> Result<()> {
+        let by = if seconds == 0 { String::new() } else { format!(" + interval ''{seconds} s''") };
+        let moved = format!(
+            "CREATE OR REPLACE FUNCTION galley_now() RETURNS timestamptz LANGUAGE sql STABLE AS \
+             'SELECT now(){by}'"
+        );
+        self.connect().await?.execute(AssertSqlSafe(moved)).await?;
+        Ok(())
+    }
+
+    /// A connection to another database than the fleet's.
+    async fn beside(&self) -> Result<PgConnection> {
+        let (server, _) = self.database_url.rsplit_once('/').context("a database's URL")?;
+        Ok(PgConnection::connect(&format!("{server}/postgres?application_name=chaos")).await?)
     }
 
     /// Kills Redis, and starts it again, empty, after `down`.
@@ -173,6 +223,33 @@ impl Servers {
         transaction.rollback().await?;
         Ok(())
     }
+}
+
+/// Everybody leaves the fleet's database, and nobody comes back.
+async fn leave(connection: &mut PgConnection) -> Result<()> {
+    connection.execute("ALTER DATABASE galley ALLOW_CONNECTIONS false").await?;
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'galley'";
+    for _ in 0..500 {
+        if sqlx::query(end).fetch_all(&mut *connection).await?.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    anyhow::bail!("somebody does not leave the database")
+}
+
+/// Lets the fleet in without a password. It connects again hundreds of times,
+/// and in an unoptimized build its side of a password's proof takes so long
+/// that on a busy machine no connection is ready within the pool's patience:
+/// the fleet then does nothing but prove who it is.
+async fn trust_everybody(postgres: &mut PrivatePostgres) -> Result<()> {
+    let file = postgres.home().join("data").join("trusting_hba.conf");
+    std::fs::write(&file, "host all all 127.0.0.1/32 trust\n")?;
+    let mut connection = PgConnection::connect(&postgres.url()).await?;
+    let place = format!("ALTER SYSTEM SET hba_file = '{}'", file.display());
+    connection.execute(AssertSqlSafe(place)).await?;
+    connection.close().await?;
+    postgres.restart().await.context("PostgreSQL did not come back")
 }
 
 fn pid(pid: u32) -> Result<Pid> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use galley_api::views::Role;
 use galley_api::{Keys, NewToken};
-use galley_core::ids::{AccountId, PostId, WorkflowId, WorkspaceId};
+use galley_core::ids::{AccountId, ApprovalId, PostId, WorkflowId, WorkspaceId};
 use galley_preview::PreviewNetwork;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -60,6 +60,23 @@ pub struct Known {
     pub shape: &'static str,
 }
 
+/// A question that somebody answers when its time is over, or almost.
+#[derive(Clone, Debug)]
+pub struct Late {
+    /// Which of them it is.
+    pub number: u64,
+    /// Whose: the tenant's place.
+    pub place: usize,
+    /// The question.
+    pub approval: ApprovalId,
+    /// What it is about.
+    pub post: PostId,
+    /// The hash that was shown.
+    pub hash: String,
+    /// When its time is over.
+    pub expires_at: jiff::Timestamp,
+}
+
 /// What everybody shares.
 pub struct World {
     /// What everything random comes from.
@@ -78,6 +95,8 @@ pub struct World {
     began: Instant,
     next_op: AtomicU64,
     known: Mutex<Vec<Known>>,
+    kept: Mutex<Vec<Late>>,
+    backlog: AtomicU64,
     tally: Mutex<Tally>,
 }
 
@@ -131,6 +150,11 @@ impl Request {
     /// Reads.
     pub fn get(path: impl Into<String>) -> Self {
         Self { method: Method::GET, path: path.into(), body: None, key: None, patience: PATIENCE }
+    }
+
+    /// Removes.
+    pub fn delete(path: impl Into<String>) -> Self {
+        Self { method: Method::DELETE, ..Self::get(path) }
     }
 
     /// Changes.
@@ -188,6 +212,8 @@ impl World {
             began: parts.began,
             next_op: AtomicU64::new(1),
             known: Mutex::default(),
+            kept: Mutex::default(),
+            backlog: AtomicU64::new(0),
             tally: Mutex::default(),
         })
     }
@@ -214,6 +240,32 @@ impl World {
     /// The workflows that clients were told of.
     pub fn known(&self) -> MutexGuard<'_, Vec<Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The questions that are left to those who answer late.
+    pub fn kept(&self) -> Vec<Late> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Leaves a question to somebody who answers late.
+    pub fn keep(&self, late: Late) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(late);
+    }
+
+    /// Whether a question, as it is listed, is left to them.
+    pub fn is_kept(&self, question: &Value) -> bool {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().any(|late| question["id"] == late.approval.to_string())
+    }
+
+    /// Tickets that wait in all queues, as somebody saw them last.
+    pub fn backlog(&self) -> u64 {
+        self.backlog.load(Ordering::Relaxed)
+    }
+
+    /// Somebody saw so many.
+    pub fn set_backlog(&self, tickets: u64) {
+        self.backlog.store(tickets, Ordering::Relaxed);
     }
 
     /// The counts.

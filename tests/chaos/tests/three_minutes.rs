@@ -1,7 +1,7 @@
 //! Three minutes of every fault: no promise broken, every fault and every rescue
-//! path seen. Not part of `bin/test` yet; `cargo test -p galley-chaos --test
-//! three_minutes` runs it. GALLEY_CHAOS_MINUTES makes it longer,
-//! GALLEY_CHAOS_SEED repeats one.
+//! path seen. Its seed is in its output; the history of a run that failed stays
+//! in the folder for temporary files, and the output says where.
+//! GALLEY_CHAOS_MINUTES makes it longer, GALLEY_CHAOS_SEED repeats one.
 
 use std::process::Command;
 

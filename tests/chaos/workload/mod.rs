@@ -4,6 +4,7 @@
 //! Nobody here may know what breaks when: a client sees an answer, a refusal,
 //! or nothing.
 
+mod calendars;
 mod operators;
 mod people;
 mod producers;
@@ -18,7 +19,7 @@ use crate::world::World;
 
 pub use operators::set_policy;
 pub use people::answer_everything;
-pub use shapes::Policy;
+pub use shapes::{Policy, publish_of};
 
 /// Everybody who is at work.
 #[derive(Debug)]
@@ -33,18 +34,31 @@ impl Workload {
         for producer in 0..4 {
             crowd.spawn(producers::produce(Arc::clone(world), producer));
         }
+        for (desk, producer) in shapes::DESKS.iter().zip(10..) {
+            crowd.spawn(producers::repeat(Arc::clone(world), producer, desk));
+        }
         crowd.spawn(producers::cancel(Arc::clone(world)));
+        for late in world.kept() {
+            crowd.spawn(people::answer_late(Arc::clone(world), late));
+        }
         for tenant in 0..world.tenants.len() {
             crowd.spawn(people::approve(Arc::clone(world), tenant));
             crowd.spawn(people::meddle(Arc::clone(world), tenant));
             crowd.spawn(people::settle(Arc::clone(world), tenant));
+            crowd.spawn(producers::cancel_what_goes_out(Arc::clone(world), tenant));
+            if Policy::of(tenant).is_limited() {
+                crowd.spawn(people::rush(Arc::clone(world), tenant));
+            } else {
+                crowd.spawn(operators::govern(Arc::clone(world), tenant));
+            }
+            crowd.spawn(calendars::keep(Arc::clone(world), tenant));
             crowd.spawn(operators::repair(Arc::clone(world), tenant));
-            crowd.spawn(operators::govern(Arc::clone(world), tenant));
         }
         crowd.spawn(operators::run_queues(Arc::clone(world)));
         for watcher in 0..3 {
             crowd.spawn(watchers::watch(Arc::clone(world), watcher));
         }
+        crowd.spawn(watchers::measure(Arc::clone(world)));
         crowd.spawn(watchers::look(Arc::clone(world)));
         Self { crowd }
     }

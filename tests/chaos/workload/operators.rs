@@ -14,7 +14,7 @@ use crate::world::{Answer, Request, Tenant, World};
 /// Replays and gives up dead letters, one by one and by filter.
 pub(super) async fn repair(world: Arc<World>, place: usize) {
     let mut random = world.random(600 + place as u64);
-    while world.pause(Duration::from_millis(random.random_range(800..3_000))).await {
+    while world.pause(Duration::from_millis(random.random_range(600..2_000))).await {
         let tenant = &world.tenants[place];
         let Some(listed) = world.ask(tenant, Request::get("/v1/dead-letters?limit=20")).await.done() else {
             continue;
@@ -63,8 +63,11 @@ async fn fix(world: &World, tenant: &Tenant, task: &str, how: Repair) -> Answer 
 pub(super) async fn govern(world: Arc<World>, place: usize) {
     let mut random = world.random(700 + place as u64);
     let policy = Policy::of(place);
-    while world.pause(Duration::from_millis(random.random_range(4_000..15_000))).await {
-        let config = policy.config(random.random_range(0..6), random.random());
+    for changes in 1.. {
+        if !world.pause(Duration::from_millis(random.random_range(2_500..6_000))).await {
+            return;
+        }
+        let config = policy.config(changes, random.random_ratio(1, 3));
         set_policy(&world, &world.tenants[place], config).await;
     }
 }
@@ -80,7 +83,7 @@ pub(super) async fn run_queues(world: Arc<World>) {
     let mut random = world.random(800);
     while world.pause(Duration::from_millis(random.random_range(6_000..14_000))).await {
         let tenant = &world.tenants[0];
-        let agent = if random.random() { SCRIBE } else { "publisher" };
+        let agent = if random.random_ratio(1, 3) { "publisher" } else { SCRIBE };
         let queue = format!("/v1/queues/{agent}");
         if random.random() {
             let limit = json!({ "maxRunning": 8, "maxRunningPerWorkspace": 4 });
@@ -106,6 +109,12 @@ pub(super) async fn run_queues(world: Arc<World>) {
     }
 }
 
-async fn other(world: &World, tenant: &Tenant, action: &str, object: &str, request: Request) -> Answer {
+pub(super) async fn other(
+    world: &World,
+    tenant: &Tenant,
+    action: &str,
+    object: &str,
+    request: Request,
+) -> Answer {
     world.op(tenant, Ask::Other { action: action.into(), object: object.into() }, request).await
 }

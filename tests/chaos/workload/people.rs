@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use galley_core::ids::PostId;
 use galley_core::publish::PostContent;
+use jiff::SignedDuration;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
 use serde_json::{Value, json};
 
+use super::operators::set_policy;
+use super::shapes::Policy;
 use crate::history::{Ask, Resolution, Subject};
-use crate::world::{Answer, Request, Tenant, World, post_id};
+use crate::world::{Answer, Late, Request, Tenant, World, post_id};
 
 /// Answers questions as they come: yes, no, yes to an edit, yes twice, yes to
 /// bytes that nobody asks about any more.
@@ -22,12 +26,12 @@ pub(super) async fn approve(world: Arc<World>, place: usize) {
         let Some(listed) = world.ask(tenant, Request::get("/v1/approvals?limit=20")).await.done() else {
             continue;
         };
-        for question in items(&listed).iter().take(8) {
+        for question in items(&listed).iter().filter(|question| !world.is_kept(question)).take(8) {
             // Some are left for others, and for later.
             if random.random_ratio(1, 4) {
                 continue;
             }
-            let choice = random.random_range(0..22);
+            let choice = random.random_range(0..25);
             answer(&world, tenant, question, choice, &mut random).await;
         }
     }
@@ -39,9 +43,9 @@ pub async fn answer_everything(world: &World, random: &mut StdRng) -> usize {
     let mut open = 0;
     for tenant in &world.tenants {
         if let Some(listed) = world.ask(tenant, Request::get("/v1/approvals?limit=200")).await.done() {
-            open += items(&listed).len();
-            for question in items(&listed) {
-                let no = if random.random_ratio(1, 6) { 12 } else { 0 };
+            for question in items(&listed).iter().filter(|question| !world.is_kept(question)) {
+                open += 1;
+                let no = if random.random_ratio(1, 6) { REJECT } else { 0 };
                 answer(world, tenant, question, no, random).await;
             }
         }
@@ -53,6 +57,9 @@ pub async fn answer_everything(world: &World, random: &mut StdRng) -> usize {
 fn items(listed: &Value) -> &[Value] {
     listed["items"].as_array().map_or(&[], Vec::as_slice)
 }
+
+/// The choice that is a no.
+const REJECT: u32 = 9;
 
 async fn answer(world: &World, tenant: &Tenant, question: &Value, choice: u32, random: &mut StdRng) {
     let Some(approval) = question["id"].as_str().and_then(|id| id.parse().ok()) else { return };
@@ -67,13 +74,13 @@ async fn answer(world: &World, tenant: &Tenant, question: &Value, choice: u32, r
         world.op(tenant, Ask::Approve { approval, about: about.clone(), hash: hash.clone() }, request)
     };
     match choice {
-        0..=11 => drop(yes().await),
-        12 | 13 => {
+        0..=8 => drop(yes().await),
+        REJECT => {
             let request = Request::post(format!("{path}/reject"), json!({ "note": note }));
             world.op(tenant, Ask::Reject { approval, about: about.clone() }, request).await;
         }
         // Edit and approve in one.
-        14 | 15 if post.is_some() => {
+        10 | 11 if post.is_some() => {
             let Some(post) = post else { return };
             let content = content(tenant, random);
             let ask = Ask::Edit { post, hash: content.hash(), approve: true };
@@ -82,23 +89,29 @@ async fn answer(world: &World, tenant: &Tenant, question: &Value, choice: u32, r
                 .await;
         }
         // Twice at once: one of them wins, or both say the same.
-        16 | 17 => drop(futures::future::join(yes(), yes()).await),
+        12 => drop(futures::future::join(yes(), yes()).await),
         // An edit and a yes to the old bytes at once; or the edit comes when
         // the yes was given and the post waits for its time.
-        18..=20 if post.is_some() => {
+        13..=23 if post.is_some() => {
             let Some(post) = post else { return };
             let content = content(tenant, random);
             let ask = Ask::Edit { post, hash: content.hash(), approve: false };
             let edit = Request::put(format!("/v1/posts/{post}"), json!({ "text": content.text }));
-            if choice == 18 {
-                futures::future::join(yes(), world.op(tenant, ask, edit)).await;
-                return;
+            match choice {
+                13 | 14 => drop(futures::future::join(yes(), world.op(tenant, ask, edit)).await),
+                // While it is about to go out.
+                15..=17 => {
+                    yes().await;
+                    world.op(tenant, ask, edit).await;
+                }
+                _ => {
+                    let at = jiff::Timestamp::now() + Duration::from_secs(2);
+                    let later = Request::post(format!("/v1/posts/{post}/reschedule"), json!({ "at": at }));
+                    world.op(tenant, Ask::Reschedule { post }, later).await;
+                    yes().await;
+                    world.op(tenant, ask, edit).await;
+                }
             }
-            let at = jiff::Timestamp::now() + Duration::from_secs(3);
-            let later = Request::post(format!("/v1/posts/{post}/reschedule"), json!({ "at": at }));
-            world.op(tenant, Ask::Reschedule { post }, later).await;
-            yes().await;
-            world.op(tenant, ask, edit).await;
         }
         _ => {
             // Nobody can say yes to what was not shown.
@@ -144,7 +157,7 @@ pub(super) async fn meddle(world: Arc<World>, place: usize) {
                     .await;
             }
             4..=6 => {
-                let at = jiff::Timestamp::now() + Duration::from_secs(random.random_range(1..20));
+                let at = jiff::Timestamp::now() + Duration::from_secs(random.random_range(1..6));
                 let body =
                     if random.random_ratio(1, 3) { json!({ "at": null }) } else { json!({ "at": at }) };
                 world
@@ -161,6 +174,58 @@ pub(super) async fn meddle(world: Arc<World>, place: usize) {
                 world.op(tenant, Ask::LookPost { post }, Request::get(path)).await;
             }
         }
+    }
+}
+
+/// Wants several posts out at the same moment, and lets the day have room for
+/// hardly one more of them in that very moment.
+pub(super) async fn rush(world: Arc<World>, place: usize) {
+    let mut random = world.random(1_200 + place as u64);
+    let policy = Policy::of(place);
+    for changes in 1.. {
+        if !world.pause(Duration::from_millis(random.random_range(600..2_000))).await {
+            return;
+        }
+        let tenant = &world.tenants[place];
+        let listed = world.ask(tenant, Request::get("/v1/posts?state=scheduled&limit=50")).await.done();
+        let listed = listed.unwrap_or_default();
+        let mut waiting: Vec<PostId> =
+            items(&listed).iter().filter_map(|post| post_id(&post["id"])).collect();
+        waiting.shuffle(&mut random);
+        let moment = Duration::from_millis(1_200);
+        let at = jiff::Timestamp::now() + moment;
+        let sooner = waiting.into_iter().take(6).map(|post| {
+            let request = Request::post(format!("/v1/posts/{post}/reschedule"), json!({ "at": at }));
+            world.op(tenant, Ask::Reschedule { post }, request)
+        });
+        let room = async {
+            tokio::time::sleep(moment.saturating_sub(Duration::from_millis(150))).await;
+            set_policy(&world, tenant, policy.config(changes, random.random_ratio(1, 4))).await
+        };
+        futures::future::join(futures::future::join_all(sooner), room).await;
+    }
+}
+
+/// Answers a question with yes when its time is over, or almost.
+pub(super) async fn answer_late(world: Arc<World>, late: Late) {
+    let mut random = world.random(1_300 + late.number);
+    let tenant = &world.tenants[late.place];
+    // Before, in the moment, behind it: before and after it is swept.
+    let around = [-1_500, -40, 0, 40, 150, 400, 800, 1_500];
+    let at = late.expires_at + SignedDuration::from_millis(around[random.random_range(0..around.len())]);
+    let wait = at.duration_since(jiff::Timestamp::now());
+    if !world.pause(Duration::try_from(wait).unwrap_or_default()).await {
+        return;
+    }
+    for _ in 0..6 {
+        let Late { approval, post, hash, .. } = late.clone();
+        let path = format!("/v1/approvals/{approval}/approve");
+        let request = Request::post(path, json!({ "contentHash": hash }));
+        let ask = Ask::Approve { approval, about: Subject::Post(post), hash };
+        if !matches!(world.op(tenant, ask, request).await, Answer::Unknown(_)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

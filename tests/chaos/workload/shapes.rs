@@ -17,21 +17,44 @@ pub(super) struct Shape {
 }
 
 /// How often each kind is drawn, out of the sum of all.
-const KINDS: [(&str, u32); 14] = [
-    ("chain", 12),
+const KINDS: [(&str, u32); 13] = [
+    ("chain", 8),
     ("diamond", 16),
-    ("expansion", 8),
-    ("publish", 30),
+    ("expansion", 6),
+    ("publish", 40),
     ("campaign", 10),
-    ("fan_out", 8),
+    ("everywhere", 8),
+    ("fan_out", 6),
     ("flaky", 6),
     ("throttled", 3),
-    ("broken", 4),
-    ("poison", 2),
-    ("garbage", 5),
-    ("blocking", 1),
+    ("broken", 3),
+    ("garbage", 1),
     ("slow", 6),
     ("conditional", 4),
+];
+
+/// A kind of workflow that is submitted at a steady rate.
+#[derive(Debug)]
+pub(super) struct Desk {
+    /// Which kind.
+    pub(super) shape: &'static str,
+    /// For whom: the tenants' places.
+    pub(super) places: &'static [usize],
+    /// Milliseconds between two of them.
+    pub(super) every_ms: u64,
+    /// How many at once.
+    pub(super) at_once: u64,
+}
+
+/// What must have happened often enough in every run, however short.
+pub(super) const DESKS: [Desk; 5] = [
+    // Together, so that some end in one batch.
+    Desk { shape: "garbage", places: &[0, 2], every_ms: 9_000, at_once: 5 },
+    Desk { shape: "hopeless", places: &[0, 2], every_ms: 4_000, at_once: 1 },
+    Desk { shape: "poison", places: &[0, 2], every_ms: 20_000, at_once: 1 },
+    Desk { shape: "overtaken", places: &[0, 2], every_ms: 3_500, at_once: 1 },
+    // More than its days have room for.
+    Desk { shape: "publish", places: &[2], every_ms: 1_500, at_once: 1 },
 ];
 
 /// Draws a workflow for a tenant.
@@ -46,6 +69,11 @@ pub(super) fn draw(random: &mut StdRng, tenant: &Tenant, number: u64) -> Shape {
             here
         })
         .map_or("chain", |(name, _)| name);
+    make(name, random, tenant, number)
+}
+
+/// A workflow of a kind.
+pub(super) fn make(name: &'static str, random: &mut StdRng, tenant: &Tenant, number: u64) -> Shape {
     let mut text = |what: &str| {
         let salt: u32 = random.random();
         format!("{what} {number} {salt:08x} {}", tenant.canary)
@@ -55,7 +83,7 @@ pub(super) fn draw(random: &mut StdRng, tenant: &Tenant, number: u64) -> Shape {
     let steps = steps(name, random, tenant, &post);
     let body = json!({
         "definition": { "name": name, "steps": steps },
-        "input": { "brief": brief },
+        "input": { "brief": brief, "accounts": accounts(tenant) },
         "priority": random.random_range(3..7),
     });
     Shape { name, body }
@@ -99,6 +127,12 @@ fn steps(name: &str, random: &mut StdRng, tenant: &Tenant, post: &str) -> Value 
             );
             Value::Array(steps)
         }
+        // The same, of an expansion over the accounts the submitter named.
+        "everywhere" => json!([
+            write(slow()),
+            { "name": "publish", "agent": "publisher", "needs": ["write"],
+              "forEach": { "path": "/accounts", "max": 5 }, "retry": hurried() },
+        ]),
         "fan_out" => {
             let mut steps: Vec<Value> =
                 (0..6).map(|part| scribe(&format!("part_{part}"), &[], work(slow()))).collect();
@@ -134,11 +168,26 @@ fn steps(name: &str, random: &mut StdRng, tenant: &Tenant, post: &str) -> Value 
             scribe("beside_too", &[], Value::Null),
             scribe("after", &["garbage"], Value::Null),
         ]),
-        "blocking" => json!([
-            { "name": "blocking", "agent": SCRIBE, "needs": [], "input": { "blockMs": 4_500 },
-              "retry": { "timeoutMs": 1_000 } },
-            scribe("after", &["blocking"], Value::Null),
+        // Fails every attempt it has.
+        "hopeless" => json!([
+            { "name": "first", "agent": SCRIBE, "needs": [], "input": { "failFirst": 40 },
+              "retry": { "maxAttempts": 2, "backoffMs": 50, "maxBackoffMs": 100 } },
+            scribe("second", &["first"], work(slow())),
         ]),
+        // Nobody can stop it, so another worker runs it, too; then it reports,
+        // while the other still runs, or while what needs its result begins.
+        "overtaken" => {
+            let mut steps = vec![
+                json!({ "name": "blocking", "agent": SCRIBE, "needs": [],
+                        "input": { "blockMs": 5_500, "blockAgainMs": 2_000 },
+                        "retry": { "timeoutMs": 300 } }),
+                scribe("pause", &["blocking"], work(1_000)),
+            ];
+            steps.extend(
+                (0..6).map(|part| scribe(&format!("part_{part}"), &["blocking", "pause"], work(slow()))),
+            );
+            Value::Array(steps)
+        }
         "slow" => json!([
             scribe("first", &[], json!({ "slowMs": 800 + slow() * 8 })),
             scribe("second", &["first"], work(slow())),
@@ -164,7 +213,28 @@ fn steps(name: &str, random: &mut StdRng, tenant: &Tenant, post: &str) -> Value 
 }
 
 fn publish(name: &str, account: &str) -> Value {
-    json!({ "name": name, "agent": "publisher", "needs": ["write"], "input": { "account": account } })
+    json!({
+        "name": name, "agent": "publisher", "needs": ["write"], "input": { "account": account },
+        "retry": hurried(),
+    })
+}
+
+/// An unknown post rests longer after each look that was in vain: in a run of
+/// minutes not by minutes.
+fn hurried() -> Value {
+    json!({ "backoffMs": 100, "maxBackoffMs": 1_500 })
+}
+
+/// A publish step of what another step wrote.
+pub fn publish_of(need: &str, account: &str) -> Value {
+    json!({
+        "name": "publish", "agent": "publisher", "needs": [need], "input": { "account": account },
+        "retry": hurried(),
+    })
+}
+
+fn accounts(tenant: &Tenant) -> Vec<&str> {
+    tenant.accounts.iter().map(|account| account.name.as_str()).collect()
 }
 
 fn account<'a>(random: &mut StdRng, tenant: &'a Tenant) -> &'a str {
@@ -175,49 +245,78 @@ fn account<'a>(random: &mut StdRng, tenant: &'a Tenant) -> &'a str {
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// Its zone.
-    pub zone: String,
+    pub zone: &'static str,
     /// The modes it changes between; the first is what it begins with.
     pub modes: &'static [&'static str],
     /// Whether posts may need an approval by policy.
     pub approvals: bool,
-    /// The daily limits it changes between.
-    pub limits: &'static [Option<u32>],
+    /// The daily limit it begins with; it rises with each change, so that its
+    /// days are almost full all the time.
+    pub limit: Option<u32>,
 }
 
 impl Policy {
-    /// The policy of the tenant of this number. Zones are chosen so that it is
-    /// another day there than UTC's for one of them at any time.
+    /// The policy of the tenant of this number.
     pub fn of(tenant: usize) -> Self {
-        let policy =
-            |zone: &str, modes, approvals, limits| Self { zone: zone.into(), modes, approvals, limits };
+        let [east, west] = other_days();
         match tenant {
-            0 => policy("Europe/Berlin", &["full_autonomous"], false, &[None]),
-            1 => policy(
-                "America/New_York",
-                &["assisted", "hybrid", "full_autonomous"],
-                true,
-                &[None, Some(40)],
-            ),
-            2 => policy("Pacific/Kiritimati", &["full_autonomous"], false, &[Some(5), Some(7), Some(9)]),
-            _ => {
-                policy("Pacific/Niue", &["full_autonomous", "assisted", "manual"], true, &[Some(8), Some(12)])
-            }
+            0 => Self { zone: "Europe/Berlin", modes: &["full_autonomous"], approvals: false, limit: None },
+            1 => Self {
+                zone: "America/New_York",
+                modes: &["assisted", "assisted", "hybrid", "full_autonomous"],
+                approvals: true,
+                limit: None,
+            },
+            2 => Self { zone: east, modes: &["full_autonomous"], approvals: false, limit: Some(2) },
+            _ => Self {
+                zone: west,
+                modes: &["full_autonomous", "assisted", "assisted", "manual"],
+                approvals: true,
+                limit: Some(3),
+            },
         }
     }
 
-    /// The config: its `choice`th mode and limit.
-    pub fn config(&self, choice: usize, approval: bool) -> Value {
+    /// Whether its days have a limit.
+    pub fn is_limited(&self) -> bool {
+        self.limit.is_some()
+    }
+
+    /// The config after so many changes.
+    pub fn config(&self, changes: usize, approval: bool) -> Value {
+        // Up, and now and then below what is used already.
+        let changed = u32::try_from(changes).unwrap_or(u32::MAX);
+        let limit = self.limit.map(|limit| limit + changed / 2 - if changed % 6 == 5 { 2 } else { 0 });
         json!({
-            "mode": self.modes[choice % self.modes.len()],
+            "mode": self.modes[changes % self.modes.len()],
             "rules": [],
             "enabledAgents": null,
-            "scheduleAutomation": true,
+            "scheduleAutomation": changes % 4 != 3,
             "contentApprovalRequired": self.approvals && approval,
-            "maxDailyPosts": self.limits[choice % self.limits.len()],
+            "maxDailyPosts": limit,
             "allowedPlatforms": null,
             "timeZone": self.zone,
             "minSpacingMinutes": 0,
             "approvalExpiryHours": 1,
         })
     }
+}
+
+/// Two zones where it is another day than UTC's now: who counts in UTC counts
+/// wrong there.
+fn other_days() -> [&'static str; 2] {
+    let now = jiff::Timestamp::now();
+    let utc = now.to_zoned(jiff::tz::TimeZone::UTC).date();
+    let zones = [
+        "Pacific/Kiritimati",
+        "Pacific/Tongatapu",
+        "Pacific/Auckland",
+        "Pacific/Niue",
+        "Pacific/Pago_Pago",
+        "Pacific/Honolulu",
+    ];
+    let other = |zone: &&&str| now.in_tz(zone).is_ok_and(|there| there.date() != utc);
+    let mut there = zones.iter().filter(other);
+    let first = there.next().copied().unwrap_or("Pacific/Kiritimati");
+    [first, there.next().copied().unwrap_or(first)]
 }

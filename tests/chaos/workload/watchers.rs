@@ -151,3 +151,13 @@ pub(super) async fn look(world: Arc<World>) {
         }
     }
 }
+
+/// Keeps an eye on how much waits in all queues.
+pub(super) async fn measure(world: Arc<World>) {
+    while world.pause(Duration::from_millis(400)).await {
+        let listed = world.ask(&world.tenants[0], Request::get("/v1/queues")).await.done();
+        let Some(listed) = listed else { continue };
+        let queues = listed["items"].as_array().map_or(&[][..], Vec::as_slice);
+        world.set_backlog(queues.iter().filter_map(|queue| queue["ready"].as_u64()).sum());
+    }
+}

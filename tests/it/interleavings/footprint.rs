@@ -114,6 +114,11 @@ impl Footprint {
         Self { publishes: self.held(), ..self }
     }
 
+    /// Whether others see from here on what was written.
+    pub(crate) fn publishes(&self) -> bool {
+        !self.publishes.is_empty()
+    }
+
     /// Whether nobody can tell when it happened.
     pub(crate) fn is_silent(&self) -> bool {
         *self == Self::default()

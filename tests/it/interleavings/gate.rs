@@ -49,6 +49,8 @@ struct Shared {
     stuck: AtomicBool,
     /// Answers so far.
     answers: AtomicU64,
+    /// Whose transactions ended since the gate was closed, in order.
+    commits: Mutex<Vec<usize>>,
 }
 
 #[derive(Debug, Default)]
@@ -129,6 +131,7 @@ impl Gate {
 
     /// From here on the steps of the first `actors` wait to be let.
     pub(crate) fn close(&self, actors: usize) {
+        self.shared.commits.lock().unwrap().clear();
         for actor in self.shared.actors.lock().unwrap().iter_mut().take(actors) {
             (actor.gated, actor.done, actor.blocked) = (true, false, false);
         }
@@ -166,7 +169,15 @@ impl Gate {
         let mut actors = self.shared.actors.lock().unwrap();
         let waiting = actors[actor].waiting.pop_front().expect("a step that waits");
         drop(actors);
+        if waiting.step.footprint.publishes() {
+            self.shared.commits.lock().unwrap().push(actor);
+        }
         waiting.pass.send(()).ok();
+    }
+
+    /// Whose transactions ended since the gate was closed, in order.
+    pub(crate) fn commits(&self) -> Vec<usize> {
+        self.shared.commits.lock().unwrap().clone()
     }
 
     /// Waits until nothing moves: every operation has ended, waits at the gate,

@@ -27,6 +27,26 @@ const CHANGING: &str = "'sessions', 'runs', 'finished_runs', 'results', 'attempt
 pub(crate) struct Ended {
     pub(crate) told: Vec<String>,
     pub(crate) rows: serde_json::Value,
+    /// Whose transactions ended, in order; nothing of those in turn.
+    pub(crate) commits: Vec<usize>,
+}
+
+impl Ended {
+    /// Whether somebody was allowed to send in another turn than this order
+    /// has: a policy that is acknowledged does not come before a send that it
+    /// forbids. What has several transactions has no turn.
+    pub(crate) fn sends_out_of(&self, order: &[usize]) -> bool {
+        let turn = |actor: usize| match self.commits.iter().filter(|of| **of == actor).count() {
+            1 => self.commits.iter().position(|of| *of == actor),
+            _ => None,
+        };
+        let sends = |actor: usize| self.told[actor] == "send";
+        let swapped = |one: usize, next: usize| match (turn(one), turn(next)) {
+            (Some(first), Some(second)) => first > second && (sends(one) || sends(next)),
+            _ => false,
+        };
+        order.iter().enumerate().any(|(n, one)| order[n + 1..].iter().any(|next| swapped(*one, *next)))
+    }
 }
 
 /// A bed whose rows can be put back.
@@ -96,7 +116,7 @@ impl Stage {
                 operations[actor].run(engines[actor].clone(), self.props.clone(), name_of(operations, actor));
             told.push(run.await);
         }
-        Ended { told, rows: self.rows().await }
+        Ended { told, rows: self.rows().await, commits: Vec::new() }
     }
 
     /// At once, in the next order.
@@ -124,8 +144,9 @@ impl Stage {
             told
         });
         let (told, ()) = tokio::join!(futures::future::join_all(run), play);
+        let commits = self.gate.commits();
         self.gate.open();
-        Ended { told, rows: self.rows().await }
+        Ended { told, rows: self.rows().await, commits }
     }
 
     /// The rows as they are now, without what differs from run to run.

@@ -84,6 +84,9 @@ impl<'a> InTurn<'a> {
             if order.is_empty() && !may_be_nobody && ended.told.iter().all(|told| told == "no") {
                 return Err("everybody was told no: nobody won".into());
             }
+            if ended.sends_out_of(&order) {
+                continue;
+            }
             let told = order.iter().zip(&alone.told).all(|(actor, told)| ended.told[*actor] == *told);
             if told && alone.rows == rows {
                 return Ok(());

@@ -26,14 +26,24 @@ struct Wire<P> {
     p: P,
 }
 
+/// Why a cursor is refused, for whoever sent it.
+#[derive(Debug)]
+pub struct BadCursor(&'static str);
+
+impl From<BadCursor> for ApiError {
+    fn from(bad: BadCursor) -> Self {
+        Self::malformed("cursor", bad.0)
+    }
+}
+
 /// What the cursors of one list are bound to.
 #[derive(Debug)]
-pub(crate) struct Binding(String);
+pub struct Binding(String);
 
 impl Binding {
     /// `filter` is everything of the query that chooses items; not the limit,
     /// which may change from page to page.
-    pub(crate) fn new(list: &str, workspace: WorkspaceId, filter: &impl Serialize) -> Self {
+    pub fn new(list: &str, workspace: WorkspaceId, filter: &impl Serialize) -> Self {
         let hash = hash::of_json(&(list, workspace, filter));
         Self(URL_SAFE_NO_PAD.encode(&hash[..12]))
     }
@@ -47,10 +57,12 @@ impl Binding {
     }
 
     /// Where a cursor points.
-    pub(crate) fn open<P: DeserializeOwned>(&self, cursor: Option<&str>) -> Result<Option<P>, ApiError> {
+    ///
+    /// # Errors
+    /// It was made by nobody, by another release, or for another list.
+    pub fn open<P: DeserializeOwned>(&self, cursor: Option<&str>) -> Result<Option<P>, BadCursor> {
         let Some(cursor) = cursor else { return Ok(None) };
-        let bad = |problem: &str| ApiError::malformed("cursor", problem);
-        let unreadable = || bad("not a cursor of this release; begin again without one");
+        let unreadable = || BadCursor("not a cursor of this release; begin again without one");
         if cursor.len() > MAX_BYTES {
             return Err(unreadable());
         }
@@ -60,7 +72,9 @@ impl Binding {
             return Err(unreadable());
         }
         if wire.b != self.0 {
-            return Err(bad("it belongs to another list, workspace or filter; begin again without one"));
+            return Err(BadCursor(
+                "it belongs to another list, workspace or filter; begin again without one",
+            ));
         }
         serde_json::from_value(wire.p).map(Some).map_err(|_| unreadable())
     }

@@ -23,6 +23,7 @@ mod watch;
 
 pub use auth::{Keys, MIN_SECRET_BYTES, NewToken, TokenError, issue_token};
 pub use config::{ApiConfig, ApiState, Limits};
+pub use cursor::{BadCursor, Binding};
 pub use openapi::openapi;
 pub use router::router;
 pub use serve::serve;

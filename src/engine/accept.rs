@@ -324,10 +324,15 @@ fn start(ready: &Ready, priority: u8, input: &Value) -> Result<(Run, Start), Eng
     Ok((run, Start::Tickets(tickets)))
 }
 
+/// Whether a text can name a submit: 1 to [`MAX_IDEMPOTENCY_KEY_BYTES`] bytes
+/// without control characters.
+pub fn check_idempotency_key(key: &str) -> bool {
+    !key.is_empty() && key.len() <= MAX_IDEMPOTENCY_KEY_BYTES && !key.chars().any(char::is_control)
+}
+
 fn check_request(context: &SubmitContext, submit: &Submit) -> Result<(), EngineError> {
     let mut problems = Vec::new();
-    let key = &context.idempotency_key;
-    if key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY_BYTES || key.chars().any(char::is_control) {
+    if !check_idempotency_key(&context.idempotency_key) {
         problems.push(Problem::new(
             "Idempotency-Key",
             format!("required: 1-{MAX_IDEMPOTENCY_KEY_BYTES} bytes without control characters"),

@@ -40,7 +40,7 @@ mod templates;
 mod transition;
 mod why;
 
-pub use accept::{MAX_IDEMPOTENCY_KEY_BYTES, Ready, Submit, SubmitContext, Submitted};
+pub use accept::{MAX_IDEMPOTENCY_KEY_BYTES, Ready, Submit, SubmitContext, Submitted, check_idempotency_key};
 pub use accounts::NewAccount;
 pub use answer::expire_questions;
 pub use backoff::Backoff;

@@ -1,0 +1,88 @@
+//! What agents are made of: TOML files and their prompt templates.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use galley_agents::{Agent, Answer, Definition, LlmAgent, Provider, Providers, Request, StepContext};
+use galley_core::ids::{AgentType, WorkflowId};
+use galley_core::report::StepError;
+use serde_json::{Value, json};
+use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
+
+use crate::{WORKSPACE, halves, uuid};
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    Builder::new_current_thread().enable_time().build().unwrap_or_else(|error| panic!("{error}"))
+});
+
+/// Answers whatever it is asked.
+struct Echo;
+
+#[async_trait]
+impl Provider for Echo {
+    fn name(&self) -> &str {
+        "echo"
+    }
+
+    fn default_model(&self) -> &str {
+        "echo"
+    }
+
+    async fn complete(&self, request: &Request<'_>) -> Result<Answer, StepError> {
+        let asked = request.messages.iter().map(|message| message.text.len()).sum::<usize>();
+        Ok(Answer {
+            text: json!({ "asked": asked }).to_string(),
+            model: request.model.to_owned(),
+            tokens_in: 0,
+            tokens_out: 0,
+            cut: false,
+        })
+    }
+}
+
+/// An agent as a file defines it. Its name is the file's.
+pub fn agent_toml(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let table = text.parse::<toml::Table>().unwrap_or_default();
+    let name = table.get("name").and_then(toml::Value::as_str).unwrap_or("agent");
+    if let Ok(definition) = Definition::parse("fuzz.toml", name, text) {
+        assert!(!definition.models().is_empty() && definition.spec().retry.max_attempts > 0);
+    }
+}
+
+/// A prompt template, and a step's input as JSON: it is rendered, or the file
+/// or the input is refused.
+pub fn template(data: &[u8]) {
+    let (template, input) = halves(data);
+    let Ok(template) = std::str::from_utf8(template) else { return };
+    let input = serde_json::from_slice::<Value>(input).unwrap_or_else(|_| {
+        json!({ "brief": { "topic": "a", "platforms": ["x", "y"] }, "params": { "n": 3 }, "results": {} })
+    });
+    let prompt: toml::Table = [("system", "Be brief."), ("user", template)]
+        .into_iter()
+        .map(|(key, text)| (key.to_owned(), toml::Value::from(text)))
+        .collect();
+    let file = format!(
+        "name = \"fuzz\"\ndescription = \"A trial.\"\nmodels = [\"echo\"]\n[schema]\ninput = \"true\"\noutput = \"true\"\n[prompt]\n{prompt}"
+    );
+    let Ok(definition) = Definition::parse("fuzz.toml", "fuzz", &file) else { return };
+    let mut providers = Providers::default();
+    providers.add(Echo);
+    let agent = LlmAgent::new(definition, Arc::new(providers)).unwrap_or_else(|error| panic!("{error}"));
+    let step = StepContext {
+        workspace: WORKSPACE,
+        workflow: WorkflowId(uuid(2)),
+        step_name: "fuzz".into(),
+        agent: AgentType::new("fuzz").unwrap_or_else(|error| panic!("{error}")),
+        attempt: 1,
+        effect_key: "key".into(),
+        input: Arc::new(input),
+        cancelled: CancellationToken::new(),
+        timeout: Duration::from_secs(60),
+    };
+    if let Err(error) = RUNTIME.block_on(agent.run(step)) {
+        assert_eq!(error.class, "bad_prompt", "{error:?}");
+    }
+}

@@ -64,8 +64,8 @@ struct Planted {
     /// Only these bugs, separated by commas
     #[arg(long, value_delimiter = ',', value_parser = bug)]
     only: Vec<Bug>,
-    /// How long each runs
-    #[arg(long, default_value_t = 0.75)]
+    /// How long each runs; on a busy machine less than a minute is too short
+    #[arg(long, default_value_t = 1.5)]
     minutes: f64,
     /// See `run`
     #[arg(long)]

@@ -116,12 +116,18 @@ fn plan(random: &mut StdRng, minutes: f64, faults: &[Fault]) -> Vec<Planned> {
     }
     all.shuffle(random);
     let share = minutes * 60.0 / all.len().max(1) as f64;
-    let planned = all.into_iter().enumerate().map(|(place, fault)| Planned {
-        at: Duration::from_secs_f64(share * (place as f64 + random.random::<f64>())),
-        fault,
-        seed: random.random(),
+    let planned = all.into_iter().enumerate().map(|(place, fault)| {
+        // What takes its time begins early enough to be seen to its end.
+        let share = if fault == Fault::StopBeforeCall { share * 0.6 } else { share };
+        Planned {
+            at: Duration::from_secs_f64(share * (place as f64 + random.random::<f64>())),
+            fault,
+            seed: random.random(),
+        }
     });
-    planned.collect()
+    let mut planned: Vec<_> = planned.collect();
+    planned.sort_by_key(|planned| planned.at);
+    planned
 }
 
 /// What the nemesis may touch.
@@ -312,7 +318,7 @@ impl Nemesis {
         if member.signal(Signal::SIGKILL) {
             self.world.fault("kill worker");
         }
-        let time = Duration::from_millis(random.random_range(13_000..17_000));
+        let time = Duration::from_millis(random.random_range(15_000..20_000));
         // Until its turn to publish comes.
         for _ in 0..600 {
             self.wait(Duration::from_millis(25)).await;
@@ -339,24 +345,27 @@ impl Nemesis {
     }
 
     fn platform(&self, random: &mut StdRng) -> anyhow::Result<()> {
-        let kinds = [
-            (FaultKind::LateEffect, 4),
-            (FaultKind::LoseReply, 4),
-            (FaultKind::HangAfter, 2),
-            (FaultKind::Hang, 2),
-            (FaultKind::Fail, 2),
-            (FaultKind::Refuse, 1),
-            (FaultKind::Throttle, 1),
-            (FaultKind::Late, 1),
-            (FaultKind::OkWithError, 1),
-        ];
         let targets = [
             (FaultTarget::Verifiable, 4),
             (FaultTarget::Blind, 3),
             (FaultTarget::Idempotent, 3),
             (FaultTarget::Lookup, 1),
         ];
-        let (kind, target) = (drawn(random, &kinds), drawn(random, &targets));
+        let target = drawn(random, &targets);
+        // Whoever looks too early finds nothing, and is wrong.
+        let late = if target == FaultTarget::Verifiable { 9 } else { 2 };
+        let kinds = [
+            (FaultKind::LateEffect, late),
+            (FaultKind::LoseReply, 4),
+            (FaultKind::HangAfter, 2),
+            (FaultKind::Hang, 5),
+            (FaultKind::Fail, 2),
+            (FaultKind::Refuse, 1),
+            (FaultKind::Throttle, 1),
+            (FaultKind::Late, 1),
+            (FaultKind::OkWithError, 1),
+        ];
+        let kind = drawn(random, &kinds);
         // A look has no effect that could be late.
         if target == FaultTarget::Lookup && kind == FaultKind::LateEffect {
             return Ok(());

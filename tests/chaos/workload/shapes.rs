@@ -238,7 +238,12 @@ fn accounts(tenant: &Tenant) -> Vec<&str> {
 }
 
 fn account<'a>(random: &mut StdRng, tenant: &'a Tenant) -> &'a str {
-    &tenant.accounts[random.random_range(0..tenant.accounts.len())].name
+    // Half of them where one can look: that is where one can look too early.
+    let verifiable = tenant.accounts.iter().find(|account| account.endpoint == "verifiable");
+    match verifiable.filter(|_| random.random_ratio(1, 3)) {
+        Some(account) => &account.name,
+        None => &tenant.accounts[random.random_range(0..tenant.accounts.len())].name,
+    }
 }
 
 /// The policies of a tenant: what it begins with and what it changes to.

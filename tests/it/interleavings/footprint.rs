@@ -131,7 +131,11 @@ impl Footprint {
         };
         let touch = |a: &Tables, b: &Tables| a.iter().any(|one| b.iter().any(|other| both(one, other)));
         let one_way = |a: &Self, b: &Self| {
-            [&b.reads, &b.shares, &b.locks].into_iter().any(|touched| touch(&a.publishes, touched))
+            let published = |of: &Self, table| of.publishes.iter().any(|one| one.0 == table);
+            // A policy that is acknowledged does not come before a send that it
+            // forbids, whatever rows they share.
+            (published(a, "automation") && published(b, "publications"))
+                || [&b.reads, &b.shares, &b.locks].into_iter().any(|touched| touch(&a.publishes, touched))
                 || [&b.shares, &b.locks].into_iter().any(|touched| touch(&a.locks, touched))
         };
         one_way(self, other) || one_way(other, self)

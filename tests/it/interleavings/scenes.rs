@@ -326,7 +326,8 @@ pub(super) async fn in_doubt() -> Stage {
 }
 
 /// Two approved posts of two workflows are about to be sent, and there is one
-/// place left today. Both have their slot now.
+/// place left today. Both have their slot now, and the day is counted already:
+/// its first count would make the second wait.
 pub(super) async fn one_place() -> Stage {
     let mut hand = one_post("verifiable").await;
     let steps = json!([step("write", "writer", &[]), publish("other", "blind")]);
@@ -337,6 +338,15 @@ pub(super) async fn one_place() -> Stage {
     hand.clear("other").await;
     hand.props.key = first;
     policy(&hand.bed, |config| config.max_daily_posts = Some(1)).await;
+    hand.bed
+        .execute(
+            "INSERT INTO day_quota (workspace_id, account_id, day, used)
+             SELECT workspace_id, account, (galley_now() AT TIME ZONE 'UTC')::date, 0
+               FROM (SELECT workspace_id, id FROM accounts
+                     UNION SELECT workspace_id, '00000000-0000-0000-0000-000000000000' FROM accounts)
+                    AS all_of (workspace_id, account)",
+        )
+        .await;
     hand.bed.execute("UPDATE posts SET slot_at = galley_now() - interval '1 minute', slot_by = 'ada'").await;
     hand.stage().await
 }

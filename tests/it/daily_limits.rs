@@ -9,6 +9,13 @@ use serde_json::json;
 use crate::harness::posts::{account, autonomous, bed, policy, post_of, posts, submit, writer};
 use crate::harness::{Bed, Network, until};
 
+/// How many posts are known to be out. The network has one earlier; but a clock
+/// that jumps days before its reply is recorded makes the call one of long ago,
+/// of which nobody knows any more whether it was heard.
+async fn published(bed: &Bed) -> usize {
+    posts(bed, PostFilter { state: Some("published".into()), ..PostFilter::default() }).await.len()
+}
+
 /// Waits until each post is out or waits for its slot.
 async fn settled(bed: &Bed, expected: usize) -> usize {
     let mut published = 0;
@@ -71,7 +78,7 @@ async fn a_day_of_25_hours_has_one_limit() {
     assert_eq!(settled(&bed, 5).await, 2);
     assert_eq!(days(&bed).await, "2026-10-25:2");
     bed.set_clock("2026-10-25T23:00:05Z").await;
-    until("the next day's are out", async || network.texts().len() == 4).await;
+    until("the next day's are out", async || published(&bed).await == 4).await;
     assert_eq!(settled(&bed, 5).await, 4);
     bed.set_clock("2026-10-26T23:00:05Z").await;
     bed.finish_all().await;
@@ -121,7 +128,7 @@ async fn a_zone_that_changes_in_the_middle_of_a_day_gives_no_second_day() {
     assert!(since.as_str() > "2026-05-05T15:00", "{since}");
     // One per day, also when both waited for long.
     bed.set_clock("2026-05-09T12:00:00Z").await;
-    until("one of the two is out", async || network.texts().len() == 2).await;
+    until("one of the two is out", async || published(&bed).await == 2).await;
     bed.set_clock("2026-05-11T12:00:00Z").await;
     bed.finish_all().await;
     let limit_kept = days(&bed).await.split(' ').all(|day| day.ends_with(":1"));
@@ -170,7 +177,7 @@ async fn a_raised_limit_moves_waiting_posts_forward_in_order_and_leaves_a_person
         config.min_spacing_minutes = 0;
     })
     .await;
-    until("two more are out today", async || network.texts().len() == 3).await;
+    until("two more are out today", async || published(&bed).await == 3).await;
     assert_eq!(settled(&bed, 6).await, 3);
     let mut today = network.texts();
     today.sort();
@@ -185,7 +192,7 @@ async fn a_raised_limit_moves_waiting_posts_forward_in_order_and_leaves_a_person
     assert!(persons.slot_at.unwrap().starts_with("2026-06-20T12:00:00"));
     assert_eq!(bed.audited().await.iter().filter(|action| *action == "post.reschedule").count(), 5);
     bed.set_clock("2026-06-02T00:00:05Z").await;
-    until("the next two are out", async || network.texts().len() == 5).await;
+    until("the next two are out", async || published(&bed).await == 5).await;
     assert_eq!(settled(&bed, 6).await, 5);
     bed.set_clock("2026-06-20T12:00:05Z").await;
     bed.finish_all().await;
@@ -209,7 +216,7 @@ async fn eight_publishers_fill_day_after_day_and_no_day_too_much() {
             bed.start_worker(&writer(), 4).await;
         }
         submit_some(&bed, 10).await;
-        until("the first day's are out", async || network.texts().len() == 3).await;
+        until("the first day's are out", async || published(&bed).await == 3).await;
         assert_eq!(settled(&bed, 10).await, 3, "{zone}");
         assert_eq!(days(&bed).await, format!("{}:3", days_of[0]));
         let starts_of = bed.text(
@@ -223,7 +230,7 @@ async fn eight_publishers_fill_day_after_day_and_no_day_too_much() {
         for (day, out) in [(second, 6), (third, 9), (fourth, 10)] {
             // In none of the zones is that another day.
             bed.set_clock(&format!("{day}T12:00:00Z")).await;
-            until("that day's are out", async || network.texts().len() == out).await;
+            until("that day's are out", async || published(&bed).await == out).await;
             if out < 10 {
                 assert_eq!(settled(&bed, 10).await, out, "{zone}");
             }
@@ -255,7 +262,7 @@ async fn an_account_has_a_limit_times_and_a_zone_of_its_own() {
     let begins: Vec<&str> = slots.iter().map(|slot| &slot[..16]).collect();
     assert_eq!(begins, ["2026-06-01T09:00", "2026-06-02T00:30", "2026-06-03T00:30"]);
     bed.set_clock("2026-06-01T09:00:05Z").await;
-    until("the first is out", async || network.texts().len() == 1).await;
+    until("the first is out", async || published(&bed).await == 1).await;
     for key in bed.live().await {
         // The first may be over by now.
         let _ = bed.engine.cancel(key, "test").await;

@@ -15,6 +15,12 @@ use sha2::{Digest, Sha256};
 /// What a template may refer to.
 const VARIABLES: [&str; 4] = ["brief", "params", "results", "item"];
 
+/// Longest template, in bytes, and the stack on which it is read. The parser
+/// recurses with what it reads, deeper than a thread of a worker has room for;
+/// a stack that overflows ends the whole process. Rendering does not recurse.
+const MAX_TEMPLATE_BYTES: usize = 32 << 10;
+const STACK_BYTES: usize = 128 << 20;
+
 const SYSTEM: &str = "prompt.system";
 const USER: &str = "prompt.user";
 
@@ -34,6 +40,27 @@ pub(crate) struct BadTemplate {
 
 impl Prompt {
     pub(crate) fn parse(system: String, user: String) -> Result<Self, BadTemplate> {
+        for (key, text) in [(SYSTEM, &system), (USER, &user)] {
+            if text.len() > MAX_TEMPLATE_BYTES {
+                return Err(BadTemplate {
+                    key,
+                    what: format!("{} bytes; at most {MAX_TEMPLATE_BYTES} are allowed", text.len()),
+                    hint: "hand what is long to the agent as input".into(),
+                });
+            }
+        }
+        let reader = std::thread::Builder::new().stack_size(STACK_BYTES);
+        let read = reader.spawn(move || Self::read(system, user)).map(std::thread::JoinHandle::join);
+        read.ok().and_then(Result::ok).unwrap_or_else(|| {
+            Err(BadTemplate {
+                key: USER,
+                what: "the template could not be read".into(),
+                hint: "make it simpler".into(),
+            })
+        })
+    }
+
+    fn read(system: String, user: String) -> Result<Self, BadTemplate> {
         let mut templates = Environment::new();
         templates.set_auto_escape_callback(|_| AutoEscape::Json);
         // For the trial below; a step's input is held to more.

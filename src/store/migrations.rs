@@ -11,7 +11,7 @@ use crate::pool::Store;
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "engine", include_str!("../../migrations/0001_engine.sql")),
     (2, "publishing", include_str!("../../migrations/0002_publishing.sql")),
-    (3, "control versions", include_str!("../../migrations/0003_control_versions.sql")),
+    (3, "control_versions", include_str!("../../migrations/0003_control_versions.sql")),
 ];
 
 /// The body that `galley_now()` must have outside tests.

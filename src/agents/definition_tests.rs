@@ -51,6 +51,9 @@ fn a_definition_is_read_whole() {
 /// Each line: what is replaced in [`GOOD`], by what, and the error.
 #[test]
 fn errors_name_the_file_the_key_and_the_remedy() {
+    // A hundred million turns.
+    let ten = "{% for i in [0,1,2,3,4,5,6,7,8,9] %}";
+    let deep_loops = format!("{}{{{{ i }}}}{}", ten.repeat(8), "{% endfor %}".repeat(8));
     let cases = [
         ("models =", "modles =", "agents/poet.toml: line 4: unknown field `modles`, expected one of"),
         ("temperature = 0.5", "temprature = 0.5", "agents/poet.toml: line 7: unknown field `temprature`"),
@@ -84,6 +87,7 @@ fn errors_name_the_file_the_key_and_the_remedy() {
             "{{ brief|fense(1) }}",
             "prompt.user: filter fense is unknown; the filter for data is `fence`",
         ),
+        ("{{ brief.product }}", &deep_loops, "prompt.user: it takes too long, even without an input"),
         (
             "'{ \"type\": \"object\" }'",
             "'{ \"type\" }'",
@@ -225,6 +229,24 @@ fn a_template_that_prints_what_is_missing_fails_with_its_place() {
         ("bad_prompt", galley_core::report::Failure::Permanent)
     );
     assert!(error.message.starts_with("prompt.user, line 1: "), "{}", error.message);
+}
+
+/// A stack that overflows would end the whole process: this one's, too.
+#[test]
+fn a_template_that_nests_without_end_is_an_error_at_most() {
+    let with = |text: &str| poet(&GOOD.replacen("{{ brief.product }}", text, 1));
+    let nothing = input(json!({}), json!({}), json!({}), None);
+    for depth in [20, 10_000] {
+        let nested = format!("{{{{ {}1{} }}}}", "(".repeat(depth), ")".repeat(depth));
+        assert_eq!(with(&nested).is_ok(), depth == 20, "{depth}");
+        let chained = format!("{{{{ 1{} }}}}", "+1".repeat(depth));
+        assert!(with(&chained).is_ok(), "{depth}");
+    }
+    let endless = with("{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}").unwrap();
+    let error = endless.render(&nothing).unwrap_err();
+    assert_eq!(error.class, "bad_prompt", "{error:?}");
+    let long = with(&" ".repeat(40_000)).map(|_| ()).unwrap_err();
+    assert!(long.contains("prompt.user: ") && long.contains("at most 32768 are allowed"), "{long}");
 }
 
 #[test]

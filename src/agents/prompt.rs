@@ -17,9 +17,12 @@ const VARIABLES: [&str; 4] = ["brief", "params", "results", "item"];
 
 /// Longest template, in bytes, and the stack on which it is read. The parser
 /// recurses with what it reads, deeper than a thread of a worker has room for;
-/// a stack that overflows ends the whole process. Rendering does not recurse.
+/// a stack that overflows ends the whole process.
 const MAX_TEMPLATE_BYTES: usize = 32 << 10;
 const STACK_BYTES: usize = 128 << 20;
+/// What one rendering may do, in steps of the template's own machine: a loop in
+/// a loop must not hold a worker. How deep its macros call, MiniJinja bounds.
+const FUEL: u64 = 10_000_000;
 
 const SYSTEM: &str = "prompt.system";
 const USER: &str = "prompt.user";
@@ -62,6 +65,7 @@ impl Prompt {
 
     fn read(system: String, user: String) -> Result<Self, BadTemplate> {
         let mut templates = Environment::new();
+        templates.set_fuel(Some(FUEL));
         templates.set_auto_escape_callback(|_| AutoEscape::Json);
         // For the trial below; a step's input is held to more.
         templates.set_undefined_behavior(UndefinedBehavior::Chainable);
@@ -99,13 +103,19 @@ impl Prompt {
             // Filters are only looked up when they run. Without an input every
             // branch that asks for a field is passed over, so this finds the
             // misspelt ones outside of branches.
-            if let Some(error) =
-                template.and_then(|template| template.render(())).err().filter(is_unknown_name)
-            {
+            let trial = template.and_then(|template| template.render(())).err();
+            if let Some(error) = trial.as_ref().filter(|error| is_unknown_name(error)) {
                 return Err(BadTemplate {
                     key,
-                    what: describe(&error),
+                    what: describe(error),
                     hint: "the filter for data is `fence`".into(),
+                });
+            }
+            if trial.is_some_and(|error| error.kind() == minijinja::ErrorKind::OutOfFuel) {
+                return Err(BadTemplate {
+                    key,
+                    what: "it takes too long, even without an input".into(),
+                    hint: "loop over the input's own lists, and not in loops of loops".into(),
                 });
             }
         }

@@ -299,7 +299,7 @@ impl Engine {
         };
         if publication.sends.unsigned_abs() != sends {
             return Err(EngineError::Conflict(format!(
-                "post {id} was called out {} times by now, the answer is about {sends}: look at the account again, and at `galley post show {id}`",
+                "call {} for post {id} came after call {sends}, which the answer is about: look at the account again, and at `galley post show {id}`",
                 publication.sends
             )));
         }

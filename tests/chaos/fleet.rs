@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -163,6 +163,7 @@ pub struct Member {
     /// What its next incarnation is told to do at a crash point.
     plan: Mutex<Option<String>>,
     deaths: AtomicU64,
+    spared: AtomicBool,
 }
 
 impl Member {
@@ -186,6 +187,16 @@ impl Member {
         // Behind the name, which is in parentheses and can hold anything.
         let state = stat.rsplit_once(')')?.1.trim_start().chars().next();
         Some((pid, state == Some('T')))
+    }
+
+    /// Has the other faults pass it by, or not any more.
+    pub fn spare(&self, spared: bool) {
+        self.spared.store(spared, Ordering::Relaxed);
+    }
+
+    /// Whether faults are to pass it by.
+    pub fn is_spared(&self) -> bool {
+        self.spared.load(Ordering::Relaxed)
     }
 
     /// How often it died.
@@ -230,6 +241,7 @@ impl Fleet {
                     pid: Mutex::new(None),
                     plan: Mutex::new(None),
                     deaths: AtomicU64::new(0),
+                    spared: AtomicBool::new(false),
                 });
                 let keeper = Keeper {
                     member: Arc::clone(&member),

@@ -20,6 +20,10 @@ use crate::world::World;
 
 mod points;
 
+/// How long a worker that was stopped before its call is left alone when it
+/// goes on: long enough to make the call.
+const BACK_ON_ITS_FEET: Duration = Duration::from_secs(1);
+
 macro_rules! faults {
     ($($(#[$doc:meta])* $Fault:ident = $word:literal * $count:literal,)*) => {
         /// A kind of fault.
@@ -327,10 +331,14 @@ impl Nemesis {
             }
             let Some((pid, true)) = member.stopped() else { continue };
             self.world.fault(Fault::StopBeforeCall.word());
+            // Killed before it goes on, it would send nothing.
+            member.spare(true);
             self.wait(time).await;
             if member.stopped() == Some((pid, true)) {
                 member.signal(Signal::SIGCONT);
+                self.wait(BACK_ON_ITS_FEET).await;
             }
+            member.spare(false);
             break;
         }
         Ok(())
@@ -381,10 +389,16 @@ impl Nemesis {
             return Ok(());
         }
         let mut fault = SetFault::new(kind).times(1);
-        if matches!(kind, FaultKind::Late | FaultKind::LateEffect) {
-            // Shorter than a resolver's rest: a platform that is later still is
-            // beyond what anybody promises.
-            fault = fault.delay(Duration::from_millis(random.random_range(500..4_000)));
+        // Shorter than a platform takes to settle: one that is later still is
+        // beyond what anybody promises. An effect is late enough for somebody
+        // who looks too early to find nothing.
+        let delay = match kind {
+            FaultKind::Late => Some(500..4_000),
+            FaultKind::LateEffect => Some(2_500..4_900),
+            _ => None,
+        };
+        if let Some(delay) = delay {
+            fault = fault.delay(Duration::from_millis(random.random_range(delay)));
         }
         self.world.platform.set_fault(fault.endpoint(target))?;
         Ok(())
@@ -401,7 +415,11 @@ impl Nemesis {
     }
 
     fn one_of(&self, role: Role, seed: u64) -> Arc<Member> {
-        let members = self.fleet.of(role);
+        let all = self.fleet.of(role);
+        let mut members = all.clone();
+        members.retain(|member| !member.is_spared());
+        // All of them spared: better one of these than none.
+        let members = if members.is_empty() { all } else { members };
         let place = usize::try_from((seed >> 8) % members.len() as u64).unwrap_or_default();
         Arc::clone(members[place])
     }

@@ -26,7 +26,7 @@
 use std::sync::Arc;
 
 use galley_engine::queue::{QueueError, RedisConfig, RedisQueue};
-use galley_engine::store::{Store, StoreError};
+use galley_engine::store::{PATIENCE, Role, Store, StoreError};
 use galley_engine::{Engine, EngineConfig};
 
 pub use galley_agents::{Agent, FnAgent, RegisterError, StepContext, output};
@@ -116,7 +116,7 @@ impl Worker {
     /// # Errors
     /// It could not start.
     pub async fn run(self, stop: Stop) -> Result<(), Error> {
-        let store = Store::connect(&self.database_url, CONNECTIONS)?;
+        let store = Store::connect_as(Role::Engine, &self.database_url, CONNECTIONS, PATIENCE)?;
         let mut redis = RedisConfig::new(self.redis_url);
         if let Some(prefix) = self.redis_prefix {
             redis = redis.with_prefix(prefix);

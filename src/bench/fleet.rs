@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use galley_agents::Registry;
 use galley_core::ids::WorkspaceId;
 use galley_engine::queue::{RedisConfig, RedisQueue};
-use galley_engine::store::Store;
+use galley_engine::store::{PATIENCE, Role, Store};
 use galley_engine::{Engine, EngineConfig, Recorded};
 use galley_servers::{PrivatePostgres, PrivateRedis, Speed};
 use galley_worker::{Stop, WorkerOptions};
@@ -29,7 +29,12 @@ const WORKER_CONNECTIONS: u32 = 6;
 
 /// Everything a scenario runs on. Ends its processes when dropped.
 pub(crate) struct Fleet {
+    /// The scheduler's, which sees everything.
     pub(crate) engine: Engine,
+    /// What an API would have: submits go through it, under row-level security.
+    pub(crate) api: Engine,
+    /// The owner of the tables, for the floor.
+    pub(crate) owner: Store,
     pub(crate) workspace: WorkspaceId,
     pub(crate) postgres: Option<PrivatePostgres>,
     pub(crate) redis: Option<PrivateRedis>,
@@ -65,11 +70,14 @@ impl Fleet {
                 (Some(server), url)
             }
         };
-        let store = Store::connect(&database_url, CONNECTIONS)?;
-        store.migrate().await?;
+        let owner = Store::connect(&database_url, 1)?;
+        owner.migrate().await?;
+        let store = Store::connect_as(Role::Engine, &database_url, CONNECTIONS, PATIENCE)?;
         store.register_agents(&[agent::spec(NOOP)?, agent::spec(IDLE)?, agent::spec(STUCK)?]).await?;
         let queue = Arc::new(RedisQueue::new(RedisConfig::new(&redis_url))?);
-        let engine = Engine::new(store, queue, EngineConfig::default());
+        let engine = Engine::new(store, Arc::clone(&queue) as _, EngineConfig::default());
+        let store = Store::connect_as(Role::Api, &database_url, CONNECTIONS, PATIENCE)?;
+        let api = Engine::new(store, queue, EngineConfig::default());
         let workspace =
             engine.create_workspace(&format!("bench-{}", std::process::id()), 1, "bench").await?.id;
         galley_engine::rebuild(&engine).await?;
@@ -80,6 +88,8 @@ impl Fleet {
         });
         Ok(Self {
             engine,
+            api,
+            owner,
             workspace,
             postgres,
             redis,
@@ -199,7 +209,9 @@ impl Fleet {
         if let Some(duties) = self.duties.take() {
             duties.await.ok();
         }
-        self.engine.store().close().await;
+        for store in [self.engine.store(), self.api.store(), &self.owner] {
+            store.close().await;
+        }
         if let Some(mut server) = self.postgres.take() {
             server.stop().await;
         }
@@ -221,7 +233,7 @@ fn verbose() -> bool {
 /// It could not start.
 pub async fn run_worker(args: BenchWorkerArgs, stop: Stop) -> anyhow::Result<()> {
     let ledger = Arc::new(Ledger::open(&args.ledger)?);
-    let store = Store::connect(&args.database_url, WORKER_CONNECTIONS)?;
+    let store = Store::connect_as(Role::Engine, &args.database_url, WORKER_CONNECTIONS, PATIENCE)?;
     let queue = Arc::new(RedisQueue::new(RedisConfig::new(&args.redis_url))?);
     let engine = Engine::new(store, queue, EngineConfig::default());
     let mut registry = Registry::new();

@@ -1,6 +1,6 @@
 //! What this machine's Postgres does with plain inserts, for comparison.
 
-use galley_engine::Engine;
+use galley_engine::store::Store;
 use serde::Serialize;
 
 use crate::agent::payload;
@@ -14,8 +14,8 @@ pub(crate) struct FloorReport {
     pub(crate) floor_commit_ms: f64,
 }
 
-pub(crate) async fn measure(engine: &Engine, payload_bytes: usize) -> anyhow::Result<FloorReport> {
-    let floor = engine.store().measure_floor(payload(payload_bytes)).await?;
+pub(crate) async fn measure(owner: &Store, payload_bytes: usize) -> anyhow::Result<FloorReport> {
+    let floor = owner.measure_floor(payload(payload_bytes)).await?;
     Ok(FloorReport {
         floor_rows_per_second: floor.rows_per_second,
         floor_commit_ms: floor.commit.as_secs_f64() * 1_000.0,

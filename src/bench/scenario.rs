@@ -70,7 +70,7 @@ async fn measure(args: &BenchArgs, fleet: &mut Fleet) -> anyhow::Result<BenchRep
             recovery::measure(args, fleet, &mut report, &recovery::Blows { queued, kills, running }).await?;
         }
     }
-    report.put_all(&floor::measure(&fleet.engine, args.payload).await?);
+    report.put_all(&floor::measure(&fleet.owner, args.payload).await?);
     Ok(report)
 }
 
@@ -117,7 +117,7 @@ impl Order {
     ) -> anyhow::Result<Self> {
         let input = serde_json::from_str(&payload(payload_bytes))?;
         let submit = Submit { template: None, definition: Some(definition), input, priority: None };
-        let ready = fleet.engine.ready(fleet.workspace, &submit).await?;
+        let ready = fleet.api.ready(fleet.workspace, &submit).await?;
         Ok(Self { submit, ready })
     }
 
@@ -129,7 +129,7 @@ impl Order {
             traceparent: None,
         };
         loop {
-            match fleet.engine.submit_ready(&context, &self.submit, &self.ready).await {
+            match fleet.api.submit_ready(&context, &self.submit, &self.ready).await {
                 Ok(submitted) => return Ok(submitted.workflow),
                 // The client of a server that was stopped on purpose.
                 Err(error) if error.is_transient() => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -302,7 +302,7 @@ async fn latency(
         let key = WorkflowKey { workspace: fleet.workspace, workflow };
         loop {
             // On the database's own clock, from accept to the last result.
-            let view = fleet.engine.workflow(key).await?;
+            let view = fleet.api.workflow(key).await?;
             if view.row.finished_at.is_some() {
                 times.push(view.row.age_us as f64 / 1_000.0);
                 break;

@@ -84,17 +84,18 @@ impl Caches {
     pub(crate) async fn plans(
         &self,
         store: &Store,
-        ids: &[i64],
+        definitions: &[(WorkspaceId, i64)],
     ) -> Result<Vec<(i64, Arc<Plan>)>, StoreError> {
         let mut found = Vec::with_capacity(1);
         let mut missing = Vec::new();
-        for &id in ids {
-            if found.iter().any(|(known, _)| *known == id) || missing.contains(&id) {
+        for &definition in definitions {
+            let (_, id) = definition;
+            if found.iter().any(|(known, _)| *known == id) || missing.contains(&definition) {
                 continue;
             }
             match self.plans.get(&id) {
                 Some(plan) => found.push((id, plan)),
-                None => missing.push(id),
+                None => missing.push(definition),
             }
         }
         if !missing.is_empty() {
@@ -107,8 +108,14 @@ impl Caches {
         Ok(found)
     }
 
-    pub(crate) async fn plan(&self, store: &Store, id: i64) -> Result<Arc<Plan>, StoreError> {
-        let found = self.plans(store, &[id]).await?;
+    /// The plan of a workspace's definition.
+    pub(crate) async fn plan(
+        &self,
+        store: &Store,
+        workspace: WorkspaceId,
+        id: i64,
+    ) -> Result<Arc<Plan>, StoreError> {
+        let found = self.plans(store, &[(workspace, id)]).await?;
         found
             .into_iter()
             .next()

@@ -139,7 +139,7 @@ impl Engine {
 
     async fn view(&self, row: WorkflowRow) -> Result<WorkflowView, EngineError> {
         let run = Run::decode(&row.run).map_err(|source| StoreError::Corrupt { key: row.key, source })?;
-        let plan = self.caches().plan(self.store(), row.definition).await?;
+        let plan = self.caches().plan(self.store(), row.key.workspace, row.definition).await?;
         let (state, seq) = (run.state(&plan), seq_of(row.version));
         Ok(WorkflowView { row, plan, run, state, seq })
     }

@@ -266,7 +266,7 @@ async fn held_in(engine: &Engine, row: &RunRow, held: &mut Vec<Held>) -> Result<
         // Counted and logged where it is next decided on.
         return Ok(());
     };
-    let plan = engine.caches().plan(engine.store(), row.definition).await?;
+    let plan = engine.caches().plan(engine.store(), row.key.workspace, row.definition).await?;
     for (index, step) in run.steps.iter().enumerate().filter(|(_, step)| step.state == StepState::Running) {
         let Some(lease) = step.lease else { continue };
         let index = index as StepIndex;

@@ -99,7 +99,7 @@ async fn read_page(engine: &Engine, rows: &[RunRow]) -> Result<Page, EngineError
                 continue;
             }
         };
-        let plan = engine.caches().plan(engine.store(), row.definition).await?;
+        let plan = engine.caches().plan(engine.store(), row.key.workspace, row.definition).await?;
         let mut moving = false;
         for (index, step) in run.steps.iter().enumerate() {
             let index = index as StepIndex;

@@ -264,7 +264,7 @@ impl Engine {
                 known.push((row.key, Arc::new(read), false));
             }
         }
-        let definitions: Vec<i64> = known.iter().map(|(_, run, _)| run.definition).collect();
+        let definitions: Vec<_> = known.iter().map(|(key, run, _)| (key.workspace, run.definition)).collect();
         let plans = self.caches().plans(self.store(), &definitions).await?;
         let plan_of =
             |id: i64| plans.iter().find(|(known, _)| *known == id).map(|(_, plan)| Arc::clone(plan));

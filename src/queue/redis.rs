@@ -46,7 +46,8 @@ const ROUNDS: usize = 3;
 /// password.
 #[derive(Clone)]
 pub struct RedisConfig {
-    /// `redis://…` or `unix://…`.
+    /// `redis://…`, `rediss://…` (TLS, checked against the system's
+    /// certificates or those of `SSL_CERT_FILE`) or `unix://…`.
     pub url: String,
     /// What all keys and channels begin with, so that deployments and tests
     /// can share a Redis.

@@ -94,7 +94,7 @@ impl Store {
         account: AccountWrite,
         actor: String,
     ) -> Result<(), StoreError> {
-        self.unit(move |pool| async move {
+        self.unit(workspace, move |pool| async move {
             let mut transaction = pool.begin().await?;
             sqlx::query(
                 "INSERT INTO accounts (workspace_id, id, name, platform, content_platform, settings, credential,
@@ -139,7 +139,7 @@ impl Store {
         name: String,
         actor: String,
     ) -> Result<bool, StoreError> {
-        self.unit(move |pool| async move {
+        self.unit(workspace, move |pool| async move {
             let mut transaction = pool.begin().await?;
             // The credential goes at once: nothing can be published with it any more.
             let done = sqlx::query(
@@ -176,7 +176,10 @@ impl Store {
         let query = format!(
             "SELECT {COLUMNS} FROM accounts c WHERE c.workspace_id = $1 AND c.removed_at IS NULL ORDER BY c.name"
         );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(query)).bind(workspace.0).fetch_all(self.pool()).await?;
+        let rows = sqlx::query(sqlx::AssertSqlSafe(query))
+            .bind(workspace.0)
+            .fetch_all(&mut *self.reader(workspace).await?)
+            .await?;
         rows.iter().map(account_of).collect()
     }
 
@@ -195,7 +198,7 @@ impl Store {
         let row = sqlx::query(sqlx::AssertSqlSafe(query))
             .bind(workspace.0)
             .bind(name)
-            .fetch_optional(self.pool())
+            .fetch_optional(&mut *self.reader(workspace).await?)
             .await?;
         row.as_ref().map(account_of).transpose()
     }
@@ -213,7 +216,7 @@ impl Store {
         let row = sqlx::query(sqlx::AssertSqlSafe(query))
             .bind(workspace.0)
             .bind(id.0)
-            .fetch_optional(self.pool())
+            .fetch_optional(&mut *self.reader(workspace).await?)
             .await?;
         row.as_ref().map(account_of).transpose()
     }

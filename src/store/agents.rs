@@ -6,6 +6,7 @@ use sqlx::Row;
 use crate::error::StoreError;
 use crate::pool::{Store, execute};
 use crate::runs::{AuditWrite, write_audit};
+use crate::scope::Scope;
 
 /// An agent type as stored.
 #[derive(Clone, Debug)]
@@ -75,8 +76,8 @@ impl Store {
             .map_err(|error| StoreError::Schema(format!("an agent spec does not serialize: {error}")))?;
         specs.sort();
         let (agents, specs): (Vec<_>, Vec<_>) = specs.into_iter().unzip();
-        self.unit(move |pool| async move {
-            let mut connection = pool.acquire().await?;
+        self.unit(Scope::Fleet, move |pool| async move {
+            let mut connection = pool.link().await?;
             let upsert = sqlx::query(
                 "INSERT INTO agents (agent, spec) SELECT * FROM unnest($1::text[], $2::json[])
                  ON CONFLICT (agent) DO UPDATE SET spec = excluded.spec, updated_at = galley_now()
@@ -85,7 +86,7 @@ impl Store {
             .bind(agents)
             .bind(specs);
             execute(&mut connection, upsert).await?;
-            Ok(())
+            connection.done().await
         })
         .await
     }
@@ -99,7 +100,7 @@ impl Store {
             "SELECT spec::text, paused, paused_by, paused_reason, max_running, max_running_per_workspace, control_version
                FROM agents ORDER BY agent",
         )
-        .fetch_all(self.pool())
+        .fetch_all(&mut *self.reader(Scope::Fleet).await?)
         .await?;
         rows.iter().map(agent_of).collect()
     }
@@ -115,7 +116,7 @@ impl Store {
         audit: AuditWrite,
     ) -> Result<Option<AgentRow>, StoreError> {
         let agent = agent.to_owned();
-        self.unit(move |pool| async move {
+        self.unit(audit.workspace, move |pool| async move {
             let mut transaction = pool.begin().await?;
             let (set_paused, by, reason) = match change.paused {
                 Some((paused, by, reason)) => (Some(paused), Some(by), reason),

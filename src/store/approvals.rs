@@ -7,6 +7,7 @@ use sqlx::postgres::PgRow;
 
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::scope::Scope;
 
 /// A question as stored.
 #[derive(Clone, Debug)]
@@ -100,7 +101,7 @@ impl Store {
         let row = sqlx::query(sqlx::AssertSqlSafe(query))
             .bind(workspace.0)
             .bind(id.0)
-            .fetch_optional(self.pool())
+            .fetch_optional(&mut *self.reader(workspace).await?)
             .await?;
         row.as_ref().map(approval_of).transpose()
     }
@@ -123,7 +124,7 @@ impl Store {
             .bind(key.workspace.0)
             .bind(key.workflow.0)
             .bind(step as i16)
-            .fetch_optional(self.pool())
+            .fetch_optional(&mut *self.reader(key.workspace).await?)
             .await?;
         row.as_ref().map(approval_of).transpose()
     }
@@ -153,7 +154,7 @@ impl Store {
             .bind(filter.post.map(|post| post.0))
             .bind(after.map(|after| after.0))
             .bind(limit)
-            .fetch_all(self.pool())
+            .fetch_all(&mut *self.reader(workspace).await?)
             .await?;
         rows.iter().map(approval_of).collect()
     }
@@ -167,7 +168,10 @@ impl Store {
             "SELECT {COLUMNS} FROM approvals
               WHERE status = 'pending' AND expires_at <= galley_now() ORDER BY expires_at LIMIT $1"
         );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(query)).bind(limit).fetch_all(self.pool()).await?;
+        let rows = sqlx::query(sqlx::AssertSqlSafe(query))
+            .bind(limit)
+            .fetch_all(&mut *self.reader(Scope::Fleet).await?)
+            .await?;
         rows.iter().map(approval_of).collect()
     }
 }

@@ -45,7 +45,7 @@ impl Store {
                FROM (SELECT 1) one LEFT JOIN automation a ON a.workspace_id = $1",
         )
         .bind(workspace.0)
-        .fetch_one(self.pool())
+        .fetch_one(&mut *self.reader(workspace).await?)
         .await?;
         let previous: Option<String> = row.try_get(2)?;
         let since: Option<String> = row.try_get(3)?;
@@ -72,7 +72,7 @@ impl Store {
         previous: Option<(String, String)>,
         actor: String,
     ) -> Result<(), StoreError> {
-        self.unit(move |pool| async move {
+        self.unit(workspace, move |pool| async move {
             let mut transaction = pool.begin().await?;
             if seen == 0 {
                 // The first policy has no row that an intent could have

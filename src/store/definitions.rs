@@ -7,6 +7,7 @@ use sqlx::Row;
 use crate::error::StoreError;
 use crate::pool::Store;
 use crate::runs::{AuditWrite, write_audit};
+use crate::scope::Scope;
 
 /// A workspace's own template as stored.
 #[derive(Clone, Debug)]
@@ -44,7 +45,8 @@ impl Store {
         hash: [u8; 32],
         body: String,
     ) -> Result<i64, StoreError> {
-        self.unit(move |pool| async move {
+        self.unit(workspace, move |pool| async move {
+            let mut connection = pool.link().await?;
             // DO NOTHING returns no row for one that exists, hence the SELECT;
             // a definition never changes and is never removed.
             let row = sqlx::query(
@@ -58,19 +60,22 @@ impl Store {
             .bind(workspace.0)
             .bind(hash.as_slice())
             .bind(body)
-            .fetch_optional(&pool)
+            .fetch_optional(&mut *connection)
             .await?;
-            match row {
-                Some(row) => Ok(row.try_get(0)?),
+            let row = match row {
+                Some(row) => row,
                 // Both lost and not yet visible: somebody committed it between
                 // the two halves of our snapshot. Look once more.
-                None => Ok(sqlx::query("SELECT id FROM definitions WHERE workspace_id = $1 AND hash = $2")
-                    .bind(workspace.0)
-                    .bind(hash.as_slice())
-                    .fetch_one(&pool)
-                    .await?
-                    .try_get(0)?),
-            }
+                None => {
+                    sqlx::query("SELECT id FROM definitions WHERE workspace_id = $1 AND hash = $2")
+                        .bind(workspace.0)
+                        .bind(hash.as_slice())
+                        .fetch_one(&mut *connection)
+                        .await?
+                }
+            };
+            connection.done().await?;
+            Ok(row.try_get(0)?)
         })
         .await
     }
@@ -79,10 +84,16 @@ impl Store {
     ///
     /// # Errors
     /// Postgres is away.
-    pub async fn load_definitions(&self, ids: &[i64]) -> Result<Vec<(i64, String)>, StoreError> {
+    pub async fn load_definitions(
+        &self,
+        definitions: &[(WorkspaceId, i64)],
+    ) -> Result<Vec<(i64, String)>, StoreError> {
+        let ids: Vec<i64> = definitions.iter().map(|(_, id)| *id).collect();
         let rows = sqlx::query("SELECT id, body::text FROM definitions WHERE id = ANY($1)")
             .bind(ids)
-            .fetch_all(self.pool())
+            .fetch_all(
+                &mut *self.reader(Scope::of(definitions.iter().map(|(workspace, _)| *workspace))).await?,
+            )
             .await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
@@ -101,14 +112,15 @@ impl Store {
         actor: &str,
     ) -> Result<TemplateRow, StoreError> {
         let (name, actor) = (name.to_owned(), actor.to_owned());
-        self.unit(move |pool| async move {
+        self.unit(workspace, move |pool| async move {
+            let mut transaction = pool.begin().await?;
             let newest = sqlx::query(
                 "SELECT name, version, body::text, created_by, to_json(created_at)#>>'{}' FROM templates
                   WHERE workspace_id = $1 AND name = $2 ORDER BY version DESC LIMIT 1",
             )
             .bind(workspace.0)
             .bind(&name)
-            .fetch_optional(&pool)
+            .fetch_optional(&mut *transaction)
             .await?
             .as_ref()
             .map(template_of)
@@ -117,7 +129,6 @@ impl Store {
                 return Ok(newest.clone());
             }
             let version = newest.map_or(1, |newest| newest.version + 1);
-            let mut transaction = pool.begin().await?;
             let row = sqlx::query(
                 "INSERT INTO templates (workspace_id, name, version, body, created_by)
                  VALUES ($1, $2, $3, $4::json, $5)
@@ -155,7 +166,7 @@ impl Store {
                FROM templates WHERE workspace_id = $1 ORDER BY name, version DESC",
         )
         .bind(workspace.0)
-        .fetch_all(self.pool())
+        .fetch_all(&mut *self.reader(workspace).await?)
         .await?;
         rows.iter().map(template_of).collect()
     }
@@ -178,7 +189,7 @@ impl Store {
         .bind(workspace.0)
         .bind(name)
         .bind(version)
-        .fetch_optional(self.pool())
+        .fetch_optional(&mut *self.reader(workspace).await?)
         .await?;
         row.as_ref().map(template_of).transpose()
     }

@@ -100,6 +100,14 @@ impl From<sqlx::Error> for StoreError {
             "40P01" | "40001" | "55P03" => Self::TryAgain(error),
             // 42P01, 3F000: the schema is not there.
             "42P01" | "3F000" => Self::Schema(format!("the schema is missing ({db}); run `galley migrate`")),
+            // 42501: the login is no member of a role of Galley's, or a row
+            // is another workspace's (a bug, and Postgres stopped it).
+            "42501" => {
+                Self::Schema(format!("this database login may not do that ({db}); see docs/security.md"))
+            }
+            "22023" if db.message().starts_with("role ") => {
+                Self::Schema(format!("{db}; run `galley migrate`, which makes Galley's roles"))
+            }
             // Postgres ended a transaction that stood still: this process was
             // stopped, or waited too long. Nothing of it happened.
             "25P03" | "25P04" => Self::Unavailable(error),

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use sqlx::Row;
 
 use crate::error::StoreError;
-use crate::pool::Store;
+use crate::pool::{Store, to_the_end};
+use crate::scope::Scope;
 
 /// Rows per insert of the floor.
 const ROWS: usize = 500;
@@ -27,7 +28,9 @@ impl Store {
     /// # Errors
     /// Postgres is away.
     pub async fn measure_floor(&self, payload: String) -> Result<Floor, StoreError> {
-        self.unit(move |pool| async move {
+        // A table of nobody's, on the connections of whoever may make one.
+        let pool = self.pool().clone();
+        to_the_end(async move {
             sqlx::query("CREATE TABLE IF NOT EXISTS bench_floor (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body json NOT NULL)")
                 .execute(&pool)
                 .await?;
@@ -60,7 +63,7 @@ impl Store {
     pub async fn count_results(&self, workspace: galley_core::ids::WorkspaceId) -> Result<i64, StoreError> {
         let row = sqlx::query("SELECT count(*) FROM results WHERE workspace_id = $1")
             .bind(workspace.0)
-            .fetch_one(self.pool())
+            .fetch_one(&mut *self.reader(workspace).await?)
             .await?;
         Ok(row.try_get(0)?)
     }
@@ -73,7 +76,7 @@ impl Store {
         let row =
             sqlx::query("SELECT EXISTS (SELECT 1 FROM runs WHERE $1::int8 IS NULL OR definition_id <> $1)")
                 .bind(except_definition)
-                .fetch_one(self.pool())
+                .fetch_one(&mut *self.reader(Scope::Fleet).await?)
                 .await?;
         Ok(row.try_get(0)?)
     }

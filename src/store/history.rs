@@ -7,6 +7,7 @@ use sqlx::Row;
 use crate::error::StoreError;
 use crate::pool::Store;
 use crate::runs::{AttemptWrite, AuditWrite, insert_attempts, key_of, split_keys, write_audit};
+use crate::scope::Scope;
 
 /// A succeeded step's result as stored.
 #[derive(Clone, Debug)]
@@ -94,7 +95,7 @@ impl Store {
         .bind(workspaces)
         .bind(workflows)
         .bind(steps.iter().map(|(_, step)| *step as i16).collect::<Vec<_>>())
-        .fetch_all(self.pool())
+        .fetch_all(&mut *self.reader(Scope::of(steps.iter().map(|(key, _)| key.workspace))).await?)
         .await?;
         rows.iter()
             .map(|row| Ok((key_of(row)?, row.try_get::<i16, _>(2)? as StepIndex, row.try_get(3)?)))
@@ -126,7 +127,7 @@ impl Store {
         .bind(workflows)
         .bind(attempts.iter().map(|(_, step, _)| *step as i16).collect::<Vec<_>>())
         .bind(attempts.iter().map(|(.., nonce)| *nonce as i64).collect::<Vec<_>>())
-        .fetch_all(self.pool())
+        .fetch_all(&mut *self.reader(Scope::of(attempts.iter().map(|(key, ..)| key.workspace))).await?)
         .await?;
         rows.iter()
             .map(|row| {
@@ -142,7 +143,7 @@ impl Store {
     /// # Errors
     /// Postgres is away.
     pub async fn record_late_attempts(&self, attempts: Vec<AttemptWrite>) -> Result<(), StoreError> {
-        self.unit(move |pool| async move {
+        self.unit(Scope::of(attempts.iter().map(|late| late.attempt.key.workspace)), move |pool| async move {
             let mut transaction = pool.begin().await?;
             insert_attempts(&mut transaction, &attempts.iter().collect::<Vec<_>>()).await?;
             for late in &attempts {
@@ -186,7 +187,7 @@ impl Store {
         )
         .bind(key.workspace.0)
         .bind(key.workflow.0)
-        .fetch_all(self.pool())
+        .fetch_all(&mut *self.reader(key.workspace).await?)
         .await?;
         rows.iter()
             .map(|row| {
@@ -214,7 +215,7 @@ impl Store {
         )
         .bind(key.workspace.0)
         .bind(key.workflow.0)
-        .fetch_all(self.pool())
+        .fetch_all(&mut *self.reader(key.workspace).await?)
         .await?;
         rows.iter()
             .map(|row| {
@@ -251,7 +252,7 @@ impl Store {
         .bind(key.workflow.0)
         .bind(step as i16)
         .bind(epoch as i32)
-        .fetch_optional(self.pool())
+        .fetch_optional(&mut *self.reader(key.workspace).await?)
         .await?;
         Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
@@ -261,9 +262,10 @@ impl Store {
     /// # Errors
     /// Postgres is away.
     pub async fn audit(&self, line: AuditWrite) -> Result<(), StoreError> {
-        self.unit(move |pool| async move {
-            let mut connection = pool.acquire().await?;
-            write_audit(&mut connection, &line).await
+        self.unit(line.workspace, move |pool| async move {
+            let mut connection = pool.link().await?;
+            write_audit(&mut connection, &line).await?;
+            connection.done().await
         })
         .await
     }
@@ -286,7 +288,7 @@ impl Store {
         .bind(workspace.0)
         .bind(before)
         .bind(limit)
-        .fetch_all(self.pool())
+        .fetch_all(&mut *self.reader(workspace).await?)
         .await?;
         rows.iter()
             .map(|row| {

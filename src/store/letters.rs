@@ -6,6 +6,7 @@ use sqlx::{PgConnection, Row};
 use crate::error::StoreError;
 use crate::pool::{Store, execute};
 use crate::runs::{key_of, split_keys};
+use crate::scope::Scope;
 
 /// A step that died.
 #[derive(Clone, Debug)]
@@ -230,7 +231,7 @@ impl Store {
             .bind(&filter.fingerprint)
             .bind(filter.workflow.map(|id| id.0))
             .bind(limit)
-            .fetch_all(self.pool())
+            .fetch_all(&mut *self.reader(workspace).await?)
             .await?;
         rows.iter().map(letter_of).collect()
     }
@@ -247,7 +248,7 @@ impl Store {
             .bind(key.workspace.0)
             .bind(key.workflow.0)
             .bind(step as i16)
-            .fetch_optional(self.pool())
+            .fetch_optional(&mut *self.reader(key.workspace).await?)
             .await?;
         row.as_ref().map(letter_of).transpose()
     }
@@ -268,7 +269,7 @@ impl Store {
               LIMIT 500",
         )
         .bind(workspace.0)
-        .fetch_all(self.pool())
+        .fetch_all(&mut *self.reader(workspace).await?)
         .await?;
         rows.iter()
             .map(|row| {
@@ -292,7 +293,7 @@ impl Store {
     /// Postgres is away.
     pub async fn count_open_letters(&self) -> Result<i64, StoreError> {
         let row = sqlx::query("SELECT count(*) FROM dead_letters WHERE status = 'open'")
-            .fetch_one(self.pool())
+            .fetch_one(&mut *self.reader(Scope::Fleet).await?)
             .await?;
         Ok(row.try_get(0)?)
     }

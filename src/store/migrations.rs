@@ -5,13 +5,14 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{Row, SqlSafeStr};
 
 use crate::error::StoreError;
-use crate::pool::Store;
+use crate::pool::{Store, to_the_end};
 
 /// One line per migration; a test compares this with the folder.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "engine", include_str!("../../migrations/0001_engine.sql")),
     (2, "publishing", include_str!("../../migrations/0002_publishing.sql")),
     (3, "control_versions", include_str!("../../migrations/0003_control_versions.sql")),
+    (4, "isolation", include_str!("../../migrations/0004_isolation.sql")),
 ];
 
 /// The body that `galley_now()` must have outside tests.
@@ -37,7 +38,8 @@ impl Store {
     /// # Errors
     /// Postgres is away, or a migration that was applied has changed since.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        self.unit(|pool| async move {
+        let pool = self.pool().clone();
+        to_the_end(async move {
             migrator().run(&pool).await.map_err(|error| match error {
                 sqlx::migrate::MigrateError::Execute(error) => StoreError::from(error),
                 other => StoreError::Schema(format!("cannot migrate: {other}")),

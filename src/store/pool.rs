@@ -8,11 +8,14 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Executor, PgConnection, Row};
 
 use crate::error::StoreError;
+use crate::role::Role;
+use crate::scope::{Link, Scope, ScopedPool};
 
 /// A pool of connections to Galley's database.
 #[derive(Clone)]
 pub struct Store {
     pool: PgPool,
+    role: Role,
 }
 
 impl std::fmt::Debug for Store {
@@ -24,7 +27,7 @@ impl std::fmt::Debug for Store {
 /// How long an operation waits for a connection unless told. Longer than a
 /// restart of Postgres would make every caller hang; they repeat on their own
 /// terms.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Store {
     /// Whether a text is a Postgres URL.
@@ -55,6 +58,20 @@ impl Store {
         connections: u32,
         patience: Duration,
     ) -> Result<Self, StoreError> {
+        Self::connect_as(Role::Login, url, connections, patience)
+    }
+
+    /// [`connect_with_patience`](Self::connect_with_patience) as one of
+    /// Galley's roles, which the URL's login takes on when it connects.
+    ///
+    /// # Errors
+    /// A URL that is not one.
+    pub fn connect_as(
+        role: Role,
+        url: &str,
+        connections: u32,
+        patience: Duration,
+    ) -> Result<Self, StoreError> {
         let options: PgConnectOptions = url.parse()?;
         let options = options
             .application_name("galley")
@@ -66,6 +83,10 @@ impl Store {
                 ("statement_timeout", "60s"),
                 ("jit", "off"),
             ]);
+        let options = match role.name() {
+            Some(name) => options.options([("role", name)]),
+            None => options,
+        };
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(patience)
@@ -89,27 +110,37 @@ impl Store {
                 })
             })
             .connect_lazy_with(options);
-        Ok(Self { pool })
+        Ok(Self { pool, role })
+    }
+
+    /// Who it is to Postgres.
+    pub fn role(&self) -> Role {
+        self.role
     }
 
     /// Runs a unit of database work to its end in a task of its own: a caller
     /// that is cancelled (a client hung up, a `select!` lost) cannot leave it
-    /// half done. Every write of this crate goes through here.
-    pub(crate) async fn unit<T, F, Fut>(&self, work: F) -> Result<T, StoreError>
+    /// half done. Every write of this crate goes through here, and says whose
+    /// rows it touches.
+    pub(crate) async fn unit<T, F, Fut>(&self, scope: impl Into<Scope>, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(PgPool) -> Fut + Send + 'static,
+        F: FnOnce(ScopedPool) -> Fut + Send + 'static,
         Fut: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
-        match tokio::spawn(work(self.pool.clone())).await {
-            Ok(done) => done,
-            // The runtime is going down, or the work panicked (a bug that the
-            // panic hook has logged): either way nobody knows the outcome.
-            Err(_) => Err(StoreError::Unavailable(sqlx::Error::WorkerCrashed)),
-        }
+        to_the_end(work(self.scoped(scope))).await
     }
 
-    /// The pool, for reads that may be cancelled.
+    /// A connection for reads that may be cancelled, of the rows in a scope.
+    pub(crate) async fn reader(&self, scope: impl Into<Scope>) -> Result<Link, StoreError> {
+        self.scoped(scope).link().await
+    }
+
+    fn scoped(&self, scope: impl Into<Scope>) -> ScopedPool {
+        ScopedPool::new(self.pool.clone(), self.role.is_bounded(), scope.into())
+    }
+
+    /// The pool itself, for what is nobody's: the schema.
     pub(crate) fn pool(&self) -> &PgPool {
         &self.pool
     }
@@ -140,6 +171,18 @@ impl Store {
     /// Closes every connection.
     pub async fn close(&self) {
         self.pool.close().await;
+    }
+}
+
+/// Runs work to its end in a task of its own.
+pub(crate) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::spawn(work).await {
+        Ok(done) => done,
+        // The runtime is going down, or the work panicked (a bug that the
+        // panic hook has logged): either way nobody knows the outcome.
+        Err(_) => Err(StoreError::Unavailable(sqlx::Error::WorkerCrashed)),
     }
 }
 

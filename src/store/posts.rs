@@ -185,7 +185,7 @@ impl Store {
     /// # Errors
     /// Postgres is away; [`StoreError::Data`] for text it cannot store.
     pub async fn make_post(&self, post: PostWrite) -> Result<(), StoreError> {
-        self.unit(move |pool| async move {
+        self.unit(post.key.workspace, move |pool| async move {
             let mut transaction = pool.begin().await?;
             // Whoever moves the step moves its post in the same transaction,
             // and cannot move one that is not there yet.
@@ -249,7 +249,7 @@ impl Store {
             .bind(key.workspace.0)
             .bind(key.workflow.0)
             .bind(step as i16)
-            .fetch_optional(self.pool())
+            .fetch_optional(&mut *self.reader(key.workspace).await?)
             .await?;
         row.as_ref().map(post_of).transpose()
     }
@@ -263,7 +263,7 @@ impl Store {
         let row = sqlx::query(sqlx::AssertSqlSafe(query))
             .bind(workspace.0)
             .bind(id.0)
-            .fetch_optional(self.pool())
+            .fetch_optional(&mut *self.reader(workspace).await?)
             .await?;
         row.as_ref().map(post_of).transpose()
     }
@@ -295,7 +295,7 @@ impl Store {
             .bind(at)
             .bind(id.map(|id: PostId| id.0))
             .bind(limit)
-            .fetch_all(self.pool())
+            .fetch_all(&mut *self.reader(workspace).await?)
             .await?;
         rows.iter().map(post_of).collect()
     }
@@ -312,7 +312,10 @@ impl Store {
                 AND p.state IN ('scheduled', 'waiting_approval')
               ORDER BY p.slot_at, p.created_at, p.id"
         );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(query)).bind(workspace.0).fetch_all(self.pool()).await?;
+        let rows = sqlx::query(sqlx::AssertSqlSafe(query))
+            .bind(workspace.0)
+            .fetch_all(&mut *self.reader(workspace).await?)
+            .await?;
         rows.iter().map(post_of).collect()
     }
 
@@ -331,7 +334,7 @@ impl Store {
         )
         .bind(workspace.0)
         .bind(post.0)
-        .fetch_all(self.pool())
+        .fetch_all(&mut *self.reader(workspace).await?)
         .await?;
         rows.iter()
             .map(|row| {
@@ -365,7 +368,7 @@ impl Store {
         )
         .bind(workspace.0)
         .bind(post.0)
-        .fetch_optional(self.pool())
+        .fetch_optional(&mut *self.reader(workspace).await?)
         .await?;
         let Some(row) = row else { return Ok(None) };
         let approval: Option<uuid::Uuid> = row.try_get(5)?;
@@ -406,7 +409,7 @@ impl Store {
         )
         .bind(workspace.0)
         .bind(effect_key)
-        .fetch_all(self.pool())
+        .fetch_all(&mut *self.reader(workspace).await?)
         .await?;
         rows.iter()
             .map(|row| {

@@ -18,6 +18,7 @@ use crate::letters::{self, LetterClose, LetterOpen};
 use crate::planted::guarded;
 use crate::pool::{Store, execute};
 use crate::publishing::{self, PostOp};
+use crate::scope::Scope;
 
 /// A run as stored.
 #[derive(Clone, Debug)]
@@ -169,6 +170,13 @@ pub struct SaveBatch {
 }
 
 impl SaveBatch {
+    /// Whose rows it touches: everything in it belongs to a run of it, but for
+    /// audit lines.
+    fn scope(&self) -> Scope {
+        let runs = self.runs.iter().map(|run| run.key.workspace);
+        Scope::of(runs.chain(self.audit.iter().map(|line| line.workspace)))
+    }
+
     /// Whether only live runs change: one statement, no transaction needed.
     fn is_plain(&self) -> bool {
         self.runs.iter().all(|run| run.finished.is_none())
@@ -217,7 +225,7 @@ impl Store {
         )
         .bind(workspaces)
         .bind(workflows)
-        .fetch_all(self.pool())
+        .fetch_all(&mut *self.reader(Scope::of(keys.iter().map(|key| key.workspace))).await?)
         .await?;
         rows.iter().map(run_of).collect()
     }
@@ -241,7 +249,7 @@ impl Store {
         .bind(after.workspace.0)
         .bind(after.workflow.0)
         .bind(limit)
-        .fetch_all(self.pool())
+        .fetch_all(&mut *self.reader(Scope::Fleet).await?)
         .await?;
         rows.iter().map(run_of).collect()
     }
@@ -253,7 +261,7 @@ impl Store {
     pub async fn running_runs(&self) -> Result<Vec<RunRow>, StoreError> {
         let rows =
             sqlx::query("SELECT workspace_id, id, definition_id, version, run FROM runs WHERE running > 0")
-                .fetch_all(self.pool())
+                .fetch_all(&mut *self.reader(Scope::Fleet).await?)
                 .await?;
         rows.iter().map(run_of).collect()
     }
@@ -268,10 +276,12 @@ impl Store {
     pub async fn save(&self, mut batch: SaveBatch) -> Result<HashSet<WorkflowKey>, StoreError> {
         // Two batches that write the same rows take their locks in one order.
         batch.runs.sort_unstable_by_key(|run| run.key);
-        self.unit(move |pool| async move {
+        self.unit(batch.scope(), move |pool| async move {
             if batch.is_plain() {
-                let mut connection = pool.acquire().await?;
-                return update_runs(&mut connection, batch.runs.iter()).await;
+                let mut connection = pool.link().await?;
+                let won = update_runs(&mut connection, batch.runs.iter()).await?;
+                connection.done().await?;
+                return Ok(won);
             }
             let mut transaction = pool.begin().await?;
             let connection = &mut *transaction;
@@ -285,7 +295,9 @@ impl Store {
             transaction.commit().await?;
             for line in late {
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                write_audit(&mut *pool.acquire().await?, &line).await?;
+                let mut connection = pool.link().await?;
+                write_audit(&mut connection, &line).await?;
+                connection.done().await?;
             }
             Ok(won)
         })

@@ -10,6 +10,7 @@ use sqlx::{PgConnection, Row};
 use crate::error::{Overtaken, StoreError};
 use crate::pool::Store;
 use crate::runs::{AuditWrite, write_audit};
+use crate::scope::Scope;
 use crate::workflows::{AcceptWrite, Accepted, insert, outcomes};
 
 /// A schedule as stored. Times are RFC 3339.
@@ -157,7 +158,7 @@ impl Store {
         write: ScheduleWrite,
         actor: String,
     ) -> Result<(), StoreError> {
-        self.unit(move |pool| async move {
+        self.unit(workspace, move |pool| async move {
             let mut transaction = pool.begin().await?;
             sqlx::query(
                 "INSERT INTO schedules (workspace_id, id, name, cron, time_zone, missed, submit, next_at,
@@ -202,7 +203,7 @@ impl Store {
         change: ScheduleChange,
         line: AuditWrite,
     ) -> Result<(), StoreError> {
-        self.unit(move |pool| async move {
+        self.unit(line.workspace, move |pool| async move {
             let mut transaction = pool.begin().await?;
             let done = sqlx::query(
                 "UPDATE schedules
@@ -247,7 +248,7 @@ impl Store {
         name: String,
         actor: String,
     ) -> Result<bool, StoreError> {
-        self.unit(move |pool| async move {
+        self.unit(workspace, move |pool| async move {
             let mut transaction = pool.begin().await?;
             let done = sqlx::query("DELETE FROM schedules WHERE workspace_id = $1 AND name = $2")
                 .bind(workspace.0)
@@ -290,7 +291,7 @@ impl Store {
             .bind(workspace.0)
             .bind(after)
             .bind(limit)
-            .fetch_all(self.pool())
+            .fetch_all(&mut *self.reader(workspace).await?)
             .await?;
         rows.iter().map(schedule_of).collect()
     }
@@ -308,7 +309,7 @@ impl Store {
         let row = sqlx::query(sqlx::AssertSqlSafe(query))
             .bind(workspace.0)
             .bind(name)
-            .fetch_optional(self.pool())
+            .fetch_optional(&mut *self.reader(workspace).await?)
             .await?;
         row.as_ref().map(schedule_of).transpose()
     }
@@ -326,7 +327,7 @@ impl Store {
         let row = sqlx::query(sqlx::AssertSqlSafe(query))
             .bind(workspace.0)
             .bind(id.0)
-            .fetch_optional(self.pool())
+            .fetch_optional(&mut *self.reader(workspace).await?)
             .await?;
         row.as_ref().map(schedule_of).transpose()
     }
@@ -345,7 +346,10 @@ impl Store {
                 AND a.config->>'scheduleAutomation' = 'true'
               ORDER BY s.next_at LIMIT $1"
         );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(query)).bind(limit).fetch_all(self.pool()).await?;
+        let rows = sqlx::query(sqlx::AssertSqlSafe(query))
+            .bind(limit)
+            .fetch_all(&mut *self.reader(Scope::Fleet).await?)
+            .await?;
         rows.iter()
             .map(|row| {
                 Ok(DueSchedule {
@@ -370,7 +374,7 @@ impl Store {
         workflow: AcceptWrite,
         turn: ScheduleTurn,
     ) -> Result<Accepted, StoreError> {
-        self.unit(move |pool| async move {
+        self.unit(turn.workspace, move |pool| async move {
             let mut transaction = pool.begin().await?;
             let batch = [workflow];
             let new = insert(&mut transaction, &batch).await?;
@@ -417,7 +421,7 @@ impl Store {
         action: &'static str,
         problem: String,
     ) -> Result<(), StoreError> {
-        self.unit(move |pool| async move {
+        self.unit(turn.workspace, move |pool| async move {
             let mut transaction = pool.begin().await?;
             let query = sqlx::query(
                 "UPDATE schedules

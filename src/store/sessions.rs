@@ -5,6 +5,7 @@ use sqlx::Row;
 
 use crate::error::StoreError;
 use crate::pool::{Store, execute};
+use crate::scope::Scope;
 
 /// A worker process that opens a session.
 #[derive(Clone, Debug)]
@@ -79,7 +80,8 @@ impl Store {
     /// Postgres is away. A session that was opened unknown to us is never
     /// renewed, and the reaper closes it.
     pub async fn open_session(&self, open: SessionOpen) -> Result<SessionId, StoreError> {
-        self.unit(move |pool| async move {
+        self.unit(Scope::Fleet, move |pool| async move {
+            let mut connection = pool.link().await?;
             let row = sqlx::query(
                 "INSERT INTO sessions (worker, host, pid, release, agents, concurrency)
                  VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
@@ -90,8 +92,9 @@ impl Store {
             .bind(open.release)
             .bind(open.agents)
             .bind(open.concurrency as i32)
-            .fetch_one(&pool)
+            .fetch_one(&mut *connection)
             .await?;
+            connection.done().await?;
             Ok(SessionId(row.try_get(0)?))
         })
         .await
@@ -103,15 +106,17 @@ impl Store {
     /// # Errors
     /// Postgres is away.
     pub async fn renew_session(&self, id: SessionId, running: u32) -> Result<bool, StoreError> {
-        self.unit(move |pool| async move {
-            let mut connection = pool.acquire().await?;
+        self.unit(Scope::Fleet, move |pool| async move {
+            let mut connection = pool.link().await?;
             let update = sqlx::query(
                 "UPDATE sessions SET seq = seq + 1, renewed_at = galley_now(), running = $2
                   WHERE id = $1 AND closed_at IS NULL",
             )
             .bind(id.0)
             .bind(running as i32);
-            Ok(execute(&mut connection, update).await? == 1)
+            let touched = execute(&mut connection, update).await?;
+            connection.done().await?;
+            Ok(touched == 1)
         })
         .await
     }
@@ -127,8 +132,8 @@ impl Store {
         seq: Option<i64>,
         reason: &'static str,
     ) -> Result<bool, StoreError> {
-        self.unit(move |pool| async move {
-            let mut connection = pool.acquire().await?;
+        self.unit(Scope::Fleet, move |pool| async move {
+            let mut connection = pool.link().await?;
             let update = sqlx::query(
                 "UPDATE sessions SET closed_at = galley_now(), close_reason = $3
                   WHERE id = $1 AND closed_at IS NULL AND ($2::int8 IS NULL OR seq = $2)",
@@ -136,7 +141,9 @@ impl Store {
             .bind(id.0)
             .bind(seq)
             .bind(reason);
-            Ok(execute(&mut connection, update).await? == 1)
+            let touched = execute(&mut connection, update).await?;
+            connection.done().await?;
+            Ok(touched == 1)
         })
         .await
     }
@@ -147,7 +154,9 @@ impl Store {
     /// Postgres is away.
     pub async fn unswept_sessions(&self) -> Result<Vec<SessionRow>, StoreError> {
         let statement = format!("SELECT {COLUMNS} FROM sessions WHERE swept_at IS NULL ORDER BY id");
-        let rows = sqlx::query(sqlx::AssertSqlSafe(statement)).fetch_all(self.pool()).await?;
+        let rows = sqlx::query(sqlx::AssertSqlSafe(statement))
+            .fetch_all(&mut *self.reader(Scope::Fleet).await?)
+            .await?;
         rows.iter().map(session_of).collect()
     }
 
@@ -157,14 +166,14 @@ impl Store {
     /// Postgres is away.
     pub async fn mark_swept(&self, ids: &[SessionId]) -> Result<(), StoreError> {
         let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
-        self.unit(move |pool| async move {
-            let mut connection = pool.acquire().await?;
+        self.unit(Scope::Fleet, move |pool| async move {
+            let mut connection = pool.link().await?;
             let update = sqlx::query(
                 "UPDATE sessions SET swept_at = galley_now() WHERE id = ANY($1) AND closed_at IS NOT NULL",
             )
             .bind(ids);
             execute(&mut connection, update).await?;
-            Ok(())
+            connection.done().await
         })
         .await
     }
@@ -180,7 +189,9 @@ impl Store {
               WHERE closed_at IS NULL OR closed_at > galley_now() - interval '1 hour'
               ORDER BY closed_at IS NOT NULL, id DESC LIMIT 500"
         );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(statement)).fetch_all(self.pool()).await?;
+        let rows = sqlx::query(sqlx::AssertSqlSafe(statement))
+            .fetch_all(&mut *self.reader(Scope::Fleet).await?)
+            .await?;
         rows.iter().map(session_of).collect()
     }
 }

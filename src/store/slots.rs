@@ -27,7 +27,7 @@ impl Store {
     /// # Errors
     /// Postgres is away.
     pub async fn booked(&self, workspace: WorkspaceId, but: &[PostId]) -> Result<BookedRows, StoreError> {
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.reader(workspace).await?;
         booked(&mut connection, workspace, but).await
     }
 
@@ -44,7 +44,7 @@ impl Store {
         reason: Option<String>,
         choose: impl FnOnce(&BookedRows) -> Option<String> + Send + 'static,
     ) -> Result<Option<String>, StoreError> {
-        self.unit(move |pool| async move {
+        self.unit(workspace, move |pool| async move {
             let mut transaction = pool.begin().await?;
             // No row stands for "all slots of a workspace", so a lock does.
             sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('slots:' || $1::text, 0))")

@@ -6,6 +6,7 @@ use sqlx::Row;
 use crate::error::StoreError;
 use crate::pool::Store;
 use crate::runs::key_of;
+use crate::scope::Scope;
 
 /// A timer as stored.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +31,7 @@ impl Store {
               WHERE due_at <= galley_now() ORDER BY due_at LIMIT $1",
         )
         .bind(limit)
-        .fetch_all(self.pool())
+        .fetch_all(&mut *self.reader(Scope::Fleet).await?)
         .await?;
         rows.iter()
             .map(|row| {
@@ -51,7 +52,7 @@ impl Store {
     pub async fn next_timer_ms(&self) -> Result<Option<i64>, StoreError> {
         let row =
             sqlx::query("SELECT (extract(epoch FROM min(due_at) - galley_now()) * 1000)::int8 FROM timers")
-                .fetch_one(self.pool())
+                .fetch_one(&mut *self.reader(Scope::Fleet).await?)
                 .await?;
         Ok(row.try_get(0)?)
     }
@@ -66,7 +67,7 @@ impl Store {
         )
         .bind(key.workspace.0)
         .bind(key.workflow.0)
-        .fetch_all(self.pool())
+        .fetch_all(&mut *self.reader(key.workspace).await?)
         .await?;
         rows.iter().map(|row| Ok((row.try_get::<i16, _>(0)? as StepIndex, row.try_get(1)?))).collect()
     }
@@ -76,7 +77,8 @@ impl Store {
     /// # Errors
     /// Postgres is away.
     pub async fn drop_timers(&self, timers: Vec<TimerRow>) -> Result<(), StoreError> {
-        self.unit(move |pool| async move {
+        self.unit(Scope::of(timers.iter().map(|timer| timer.key.workspace)), move |pool| async move {
+            let mut connection = pool.link().await?;
             let (workspaces, workflows) = crate::runs::split_keys(timers.iter().map(|timer| &timer.key));
             // The epoch is part of the match: a newer timer stays.
             sqlx::query(
@@ -89,9 +91,9 @@ impl Store {
             .bind(workflows)
             .bind(timers.iter().map(|timer| timer.step as i16).collect::<Vec<_>>())
             .bind(timers.iter().map(|timer| timer.epoch as i32).collect::<Vec<_>>())
-            .execute(&pool)
+            .execute(&mut *connection)
             .await?;
-            Ok(())
+            connection.done().await
         })
         .await
     }

@@ -10,6 +10,7 @@ use sqlx::{PgConnection, Row};
 use crate::error::StoreError;
 use crate::pool::{Store, execute};
 use crate::runs::{key_of, split_keys};
+use crate::scope::Scope;
 
 /// A workflow to accept.
 #[derive(Clone, Debug)]
@@ -88,14 +89,14 @@ impl Store {
     /// On [`StoreError::Unavailable`] the outcome is unknown: repeat it, the
     /// idempotency keys make that harmless.
     pub async fn accept(&self, batch: Vec<AcceptWrite>) -> Result<Vec<Accepted>, StoreError> {
-        self.unit(move |pool| async move {
+        self.unit(Scope::of(batch.iter().map(|workflow| workflow.key.workspace)), move |pool| async move {
             let mut transaction = pool.begin().await?;
             let new = insert(&mut transaction, &batch).await?;
             transaction.commit().await?;
             if new.len() == batch.len() {
                 return Ok(vec![Accepted::New; batch.len()]);
             }
-            outcomes(&mut *pool.acquire().await?, &batch, &new).await
+            outcomes(&mut *pool.link().await?, &batch, &new).await
         })
         .await
     }
@@ -110,7 +111,7 @@ impl Store {
         )))
         .bind(key.workspace.0)
         .bind(key.workflow.0)
-        .fetch_optional(self.pool())
+        .fetch_optional(&mut *self.reader(key.workspace).await?)
         .await?;
         row.as_ref().map(workflow_of).transpose()
     }
@@ -137,7 +138,7 @@ impl Store {
         .bind(before.map(|id| id.0))
         .bind(state)
         .bind(limit)
-        .fetch_all(self.pool())
+        .fetch_all(&mut *self.reader(workspace).await?)
         .await?;
         rows.iter().map(workflow_of).collect()
     }
@@ -159,7 +160,7 @@ impl Store {
         )
         .bind(workspaces)
         .bind(ids)
-        .fetch_all(self.pool())
+        .fetch_all(&mut *self.reader(Scope::of(keys.iter().map(|key| key.workspace))).await?)
         .await?;
         rows.iter().map(|row| Ok((key_of(row)?, row.try_get(2)?, row.try_get(3)?))).collect()
     }
@@ -180,7 +181,7 @@ impl Store {
         )
         .bind(workspaces)
         .bind(ids)
-        .fetch_all(self.pool())
+        .fetch_all(&mut *self.reader(Scope::of(keys.iter().map(|key| key.workspace))).await?)
         .await?;
         rows.iter().map(|row| Ok((key_of(row)?, row.try_get(2)?))).collect()
     }
@@ -190,7 +191,10 @@ impl Store {
     /// # Errors
     /// Postgres is away.
     pub async fn count_live_runs(&self) -> Result<i64, StoreError> {
-        Ok(sqlx::query("SELECT count(*) FROM runs").fetch_one(self.pool()).await?.try_get(0)?)
+        Ok(sqlx::query("SELECT count(*) FROM runs")
+            .fetch_one(&mut *self.reader(Scope::Fleet).await?)
+            .await?
+            .try_get(0)?)
     }
 }
 

@@ -6,6 +6,7 @@ use sqlx::Row;
 use crate::error::StoreError;
 use crate::pool::Store;
 use crate::runs::{AuditWrite, write_audit};
+use crate::scope::Scope;
 
 /// A tenant as stored.
 #[derive(Clone, Debug)]
@@ -44,7 +45,7 @@ impl Store {
         actor: &str,
     ) -> Result<WorkspaceRow, StoreError> {
         let (name, actor) = (name.to_owned(), actor.to_owned());
-        self.unit(move |pool| async move {
+        self.unit(id, move |pool| async move {
             let mut transaction = pool.begin().await?;
             let row = sqlx::query(
                 "INSERT INTO workspaces (id, name, weight) VALUES ($1, $2, $3)
@@ -79,7 +80,7 @@ impl Store {
         let rows = sqlx::query(
             "SELECT id, name, weight, to_json(created_at)#>>'{}' FROM workspaces ORDER BY name LIMIT 10000",
         )
-        .fetch_all(self.pool())
+        .fetch_all(&mut *self.reader(Scope::Fleet).await?)
         .await?;
         rows.iter().map(workspace_of).collect()
     }
@@ -93,7 +94,7 @@ impl Store {
             "SELECT id, name, weight, to_json(created_at)#>>'{}' FROM workspaces WHERE name = $1",
         )
         .bind(name)
-        .fetch_optional(self.pool())
+        .fetch_optional(&mut *self.reader(Scope::Fleet).await?)
         .await?;
         row.as_ref().map(workspace_of).transpose()
     }
@@ -106,7 +107,7 @@ impl Store {
         let row =
             sqlx::query("SELECT id, name, weight, to_json(created_at)#>>'{}' FROM workspaces WHERE id = $1")
                 .bind(id.0)
-                .fetch_optional(self.pool())
+                .fetch_optional(&mut *self.reader(Scope::Fleet).await?)
                 .await?;
         row.as_ref().map(workspace_of).transpose()
     }

@@ -9,6 +9,9 @@
 //! All I/O happens in tasks of our own; apalis runs the handlers. A lane that
 //! ends unexpectedly is started again with back-off. This room has no SQL.
 
+// The futures of a worker are nested deeper than the compiler looks by default.
+#![recursion_limit = "256"]
+
 mod apalis;
 mod attempt;
 mod committer;

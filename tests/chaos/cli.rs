@@ -67,6 +67,9 @@ struct Planted {
     /// How long each runs; on a busy machine less than a minute is too short
     #[arg(long, default_value_t = 1.5)]
     minutes: f64,
+    /// How often each may run, with another seed each time, until it is caught
+    #[arg(long, default_value_t = 2)]
+    tries: u32,
     /// See `run`
     #[arg(long)]
     seed: Option<u64>,
@@ -170,31 +173,43 @@ async fn series(run: Run) -> Result<bool> {
     Ok(series.verdict())
 }
 
+/// One run with a planted bug; whether it was caught.
+async fn one_planted(bug: Bug, planted: &Planted) -> Result<bool> {
+    let seed = planted.seed.unwrap_or_else(|| rand::random_range(1..1_000_000));
+    let order = Order {
+        seed,
+        minutes: planted.minutes,
+        faults: Fault::ALL.to_vec(),
+        planted: Some(bug.to_string()),
+        mode: bug.to_string(),
+        out: std::env::temp_dir().join(format!("galley-chaos-{bug}-{seed}.jsonl")),
+        needed_faults: Vec::new(),
+        needed_paths: Vec::new(),
+        needed_sums: Vec::new(),
+    };
+    let done = run::run(&order, |_| {}).await?;
+    let caught = report::planted(bug, seed, &check(&done.history));
+    if caught {
+        let _ = std::fs::remove_dir_all(&done.folder);
+        let _ = std::fs::remove_file(&order.out);
+    } else {
+        report::say(&format!("         the history is {}", order.out.display()));
+    }
+    Ok(caught)
+}
+
 async fn all_planted(planted: Planted) -> Result<bool> {
-    let chosen = if planted.only.is_empty() { Bug::ALL.to_vec() } else { planted.only };
+    let chosen = if planted.only.is_empty() { Bug::ALL.to_vec() } else { planted.only.clone() };
     let mut escaped = 0;
     for bug in &chosen {
-        let seed = planted.seed.unwrap_or_else(|| rand::random_range(1..1_000_000));
-        let order = Order {
-            seed,
-            minutes: planted.minutes,
-            faults: Fault::ALL.to_vec(),
-            planted: Some(bug.to_string()),
-            mode: bug.to_string(),
-            out: std::env::temp_dir().join(format!("galley-chaos-{bug}-{seed}.jsonl")),
-            needed_faults: Vec::new(),
-            needed_paths: Vec::new(),
-            needed_sums: Vec::new(),
-        };
-        let done = run::run(&order, |_| {}).await?;
-        let caught = report::planted(*bug, seed, &check(&done.history));
-        escaped += usize::from(!caught);
-        if caught {
-            let _ = std::fs::remove_dir_all(&done.folder);
-            let _ = std::fs::remove_file(&order.out);
-        } else {
-            report::say(&format!("         the history is {}", order.out.display()));
+        let mut caught = false;
+        for _ in 0..planted.tries.max(1) {
+            caught = one_planted(*bug, &planted).await?;
+            if caught {
+                break;
+            }
         }
+        escaped += usize::from(!caught);
     }
     report::say(&format!(
         "VERDICT: {} of {} planted bugs caught, each by the promise it breaks",

@@ -42,6 +42,15 @@ pub enum Role {
 }
 
 impl Role {
+    /// Who it is to PostgreSQL, as in production.
+    pub const fn login(self) -> &'static str {
+        match self {
+            Self::Api => "chaos_api",
+            Self::Scheduler => "chaos_scheduler",
+            Self::Worker => "chaos_worker",
+        }
+    }
+
     /// The command that starts it.
     pub const fn word(self) -> &'static str {
         match self {
@@ -246,7 +255,7 @@ impl Fleet {
                 let keeper = Keeper {
                     member: Arc::clone(&member),
                     setup: setup.clone(),
-                    database_url: through(&servers.database_url, member.database.port()),
+                    database_url: through(&servers.database_url, role.login(), member.database.port()),
                     port,
                     stop: stop.clone(),
                 };
@@ -356,12 +365,12 @@ impl Keeper {
     }
 }
 
-/// The database's URL through a proxy, without TLS, so that the proxy can
-/// tell messages apart.
-fn through(url: &str, port: u16) -> String {
-    let (credentials, rest) = url.rsplit_once('@').unwrap_or(("", url));
-    let database = rest.rsplit_once('/').map_or("galley", |(_, database)| database);
-    format!("{credentials}@127.0.0.1:{port}/{database}?sslmode=disable")
+/// The database's URL for a login, through a proxy; without TLS, so that the
+/// proxy can tell messages apart, and without a password, as everybody is
+/// trusted here.
+fn through(url: &str, login: &str, port: u16) -> String {
+    let database = url.rsplit_once('/').map_or("galley", |(_, database)| database);
+    format!("postgres://{login}@127.0.0.1:{port}/{database}?sslmode=disable")
 }
 
 /// A port that is free now and stays so: below the range the kernel gives to

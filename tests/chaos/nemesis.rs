@@ -89,7 +89,7 @@ faults! {
     DieAtPoint = "die-at-point" * 30,
     /// A worker is stopped after its intent and before its call, for longer
     /// than a resolver rests.
-    StopBeforeCall = "stop-before-call" * 10,
+    StopBeforeCall = "stop-before-call" * 14,
     /// The platform fails, hangs, loses replies.
     Platform = "platform" * 200,
 }
@@ -322,7 +322,7 @@ impl Nemesis {
         if member.signal(Signal::SIGKILL) {
             self.world.fault("kill worker");
         }
-        let time = Duration::from_millis(random.random_range(15_000..20_000));
+        let time = Duration::from_millis(random.random_range(11_000..14_000));
         // Until its turn to publish comes.
         for _ in 0..600 {
             self.wait(Duration::from_millis(25)).await;

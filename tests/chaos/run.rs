@@ -33,6 +33,13 @@ const REST: Duration = Duration::from_secs(60);
 /// tenth of a short run.
 const LAST_MOMENTS: Duration = Duration::from_secs(10);
 
+/// The logins of the fleet: each is a member of one of Galley's roles and
+/// nothing more.
+const LOGINS: &str = "
+    CREATE ROLE chaos_api LOGIN IN ROLE galley_api;
+    CREATE ROLE chaos_scheduler LOGIN IN ROLE galley_engine;
+    CREATE ROLE chaos_worker LOGIN IN ROLE galley_publisher;";
+
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub struct Order {
@@ -101,6 +108,7 @@ async fn on_servers(
         planted: order.planted.clone(),
     };
     setup.run(servers, &["migrate"]).await?;
+    servers.connect().await?.execute(LOGINS).await?;
     // The witness of every version of every run.
     servers.connect().await?.execute(Dump::JOURNAL).await?;
     let handles: Vec<(String, &str, String)> = TENANTS

@@ -44,19 +44,19 @@ async fn a_thousand_submits_with_one_key_are_one_workflow() {
     let mut first = submit.clone();
     first.input = json!({ "a": 1, "b": 2 });
     let context = bed.context();
-    let one = bed.engine.submit(&context, &first).await.unwrap();
+    let one = bed.api.submit(&context, &first).await.unwrap();
     first.input = reordered;
-    let two = bed.engine.submit(&context, &first).await.unwrap();
+    let two = bed.api.submit(&context, &first).await.unwrap();
     assert_eq!((one.workflow, two.new), (two.workflow, false));
     first.input = json!({ "a": 1, "b": 3 });
-    match bed.engine.submit(&context, &first).await.unwrap_err() {
+    match bed.api.submit(&context, &first).await.unwrap_err() {
         EngineError::IdempotencyMismatch(workflow) => assert_eq!(workflow, one.workflow),
         other => panic!("{other}"),
     }
     // Another workspace's keys are its own.
     let other = bed.engine.create_workspace("other", 1, "test").await.unwrap().id;
     let foreign = bed.context_with(other, &context.idempotency_key);
-    assert!(bed.engine.submit(&foreign, &submit).await.unwrap().new);
+    assert!(bed.api.submit(&foreign, &submit).await.unwrap().new);
     bed.finish_all().await;
     bed.end().await;
 }
@@ -104,7 +104,7 @@ async fn what_is_wrong_is_refused_with_its_place_and_nothing_is_stored() {
         (json!([]), "steps: a workflow needs at least one step"),
     ];
     for (steps, told) in cases {
-        let refused = bed.engine.submit(&bed.context(), &request(steps, Value::Null)).await.unwrap_err();
+        let refused = bed.api.submit(&bed.context(), &request(steps, Value::Null)).await.unwrap_err();
         let problems = problems(&refused);
         assert!(problems.iter().any(|problem| problem.starts_with(told)), "{told}\n  told: {problems:?}");
     }
@@ -112,7 +112,7 @@ async fn what_is_wrong_is_refused_with_its_place_and_nothing_is_stored() {
 
     // Several mistakes are told at once.
     let steps = json!([{ "name": "a", "agent": "nobody", "needs": ["z"] }]);
-    let refused = bed.engine.submit(&bed.context(), &request(steps, Value::Null)).await.unwrap_err();
+    let refused = bed.api.submit(&bed.context(), &request(steps, Value::Null)).await.unwrap_err();
     assert_eq!(problems(&refused).len(), 2);
 
     // Around the definition: key, input size, priority, neither template nor
@@ -120,18 +120,18 @@ async fn what_is_wrong_is_refused_with_its_place_and_nothing_is_stored() {
     let good = request(echo(json!({})), Value::Null);
     for key in ["", "a\nb", &"k".repeat(201)] {
         let context = bed.context_with(bed.workspace, key);
-        let refused = bed.engine.submit(&context, &good).await.unwrap_err();
+        let refused = bed.api.submit(&context, &good).await.unwrap_err();
         assert!(problems(&refused)[0].starts_with("Idempotency-Key: "));
     }
     let mut wrong = good.clone();
     wrong.input = json!(long);
     wrong.priority = Some(10);
-    let refused = bed.engine.submit(&bed.context(), &wrong).await.unwrap_err();
+    let refused = bed.api.submit(&bed.context(), &wrong).await.unwrap_err();
     let told = problems(&refused);
     assert!(told[0].starts_with("input: 300002 bytes") && told[1].starts_with("priority: 0"), "{told:?}");
     let mut neither = good;
     neither.definition = None;
-    let refused = bed.engine.submit(&bed.context(), &neither).await.unwrap_err();
+    let refused = bed.api.submit(&bed.context(), &neither).await.unwrap_err();
     assert!(problems(&refused)[0].starts_with("template: "));
     assert_eq!(rows(&bed).await, before);
     bed.end().await;
@@ -147,8 +147,7 @@ async fn schemas_are_checked_before_anything_is_stored() {
         submit.definition.as_mut().unwrap().input_schema = Some(schema);
         submit
     };
-    let refused =
-        bed.engine.submit(&bed.context(), &submit(json!({ "type": "no such type" }), json!(1))).await;
+    let refused = bed.api.submit(&bed.context(), &submit(json!({ "type": "no such type" }), json!(1))).await;
     let told = problems(&refused.unwrap_err());
     assert!(told[0].starts_with("inputSchema: not a JSON Schema"), "{told:?}");
     assert_eq!(rows(&bed).await, before);
@@ -156,12 +155,12 @@ async fn schemas_are_checked_before_anything_is_stored() {
     let schema = json!({ "type": "object", "required": ["topic"],
                          "properties": { "posts": { "type": "array", "items": { "type": "string" } } } });
     let wrong = submit(schema.clone(), json!({ "posts": ["a", 2] }));
-    let told = problems(&bed.engine.submit(&bed.context(), &wrong).await.unwrap_err());
+    let told = problems(&bed.api.submit(&bed.context(), &wrong).await.unwrap_err());
     assert!(told.iter().any(|problem| problem.starts_with("input.posts.1: ")), "{told:?}");
     assert!(told.iter().any(|problem| problem.contains("topic")), "{told:?}");
     assert_eq!(bed.count("SELECT count(*) FROM workflows").await, 0);
     let right = submit(schema, json!({ "topic": "tea", "posts": ["a"] }));
-    assert!(bed.engine.submit(&bed.context(), &right).await.unwrap().new);
+    assert!(bed.api.submit(&bed.context(), &right).await.unwrap().new);
     bed.end().await;
 }
 
@@ -175,7 +174,7 @@ async fn without_redis_a_workflow_is_accepted_and_runs_when_it_is_back() {
     let key = bed
         .submit(json!([{ "name": "a", "agent": "echo" }, { "name": "b", "agent": "echo" }]), json!({}))
         .await;
-    assert_eq!(bed.engine.workflow(key).await.unwrap().state, WorkflowState::Running);
+    assert_eq!(bed.api.workflow(key).await.unwrap().state, WorkflowState::Running);
     redis.restart_empty().await.unwrap();
     bed.finish(key, WorkflowState::Succeeded).await;
     bed.end().await;

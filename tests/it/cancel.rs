@@ -34,16 +34,16 @@ async fn a_cancelled_workflow_stops_what_runs_and_starts_nothing() {
     // A neighbour that must not be told.
     let neighbour = bed.submit(steps, Value::Null).await;
     until("all of it runs", || async { agents.running("obedient") == 4 }).await;
-    bed.engine.cancel(key, "ada").await.unwrap();
+    bed.api.cancel(key, "ada").await.unwrap();
     let history = bed.finish(key, WorkflowState::Cancelled).await;
     assert!(history.workflow.run.steps.iter().all(|step| step.state == StepState::Cancelled));
     until("both were told", || async { told.load(Ordering::SeqCst) == 2 }).await;
     until("both stopped", || async { agents.running("obedient") == 2 }).await;
-    let again = bed.engine.cancel(key, "ada").await.unwrap_err();
+    let again = bed.api.cancel(key, "ada").await.unwrap_err();
     assert!(matches!(again, EngineError::Conflict(_)), "{again}");
     assert_eq!(bed.count("SELECT count(*) FROM results").await, 0);
     assert!(agents.calls_of("after").is_empty());
-    bed.engine.cancel(neighbour, "ada").await.unwrap();
+    bed.api.cancel(neighbour, "ada").await.unwrap();
     until("all stopped", || async { agents.running("obedient") == 0 }).await;
     assert_eq!(bed.audited().await, ["workspace.create", "workflow.cancel", "workflow.cancel"]);
     bed.end().await;
@@ -66,7 +66,7 @@ async fn a_result_that_comes_after_the_cancel_is_refused_and_its_bill_kept() {
     assert_eq!(bed.engine.complete(&[report]).await.unwrap(), [Recorded::Stale], "also when repeated");
     assert_eq!(bed.count("SELECT count(*) FROM results").await, 0);
     assert_eq!(bed.count("SELECT sum(cost_micros)::int8 FROM attempts").await, 70);
-    assert_eq!(bed.engine.workflow(key).await.unwrap().state, WorkflowState::Cancelled);
+    assert_eq!(bed.api.workflow(key).await.unwrap().state, WorkflowState::Cancelled);
     bed.engine.close_session(&session, "test").await.unwrap();
     bed.end().await;
 }
@@ -85,11 +85,11 @@ async fn cancel_closes_dead_letters_and_waiting_retries() {
     ]);
     let key = bed.submit(steps, Value::Null).await;
     until("one is dead and one waits", || async {
-        let run = bed.engine.workflow(key).await.unwrap().run;
+        let run = bed.api.workflow(key).await.unwrap().run;
         run.steps[0].state == StepState::Dead && run.steps[1].state == StepState::Scheduled
     })
     .await;
-    bed.engine.cancel(key, "ada").await.unwrap();
+    bed.api.cancel(key, "ada").await.unwrap();
     bed.finish(key, WorkflowState::Cancelled).await;
     let letter = bed.engine.store().letter(key, 0).await.unwrap().unwrap();
     assert_eq!((letter.status.as_str(), letter.closed_by.as_deref()), ("cancelled", Some("ada")));
@@ -113,7 +113,7 @@ async fn cancel_and_completion_race_to_one_winner() {
         let (cancelled, recorded) = tokio::join!(elsewhere.cancel(key, "ada"), bed.engine.complete(&reports));
         let results = format!("SELECT count(*) FROM results WHERE workflow_id = '{}'", key.workflow);
         let results = bed.count(&results).await;
-        let state = bed.engine.workflow(key).await.unwrap().state;
+        let state = bed.api.workflow(key).await.unwrap().state;
         match (cancelled, recorded.unwrap()[0]) {
             (Ok(()), Recorded::Stale) => {
                 assert_eq!((state, results), (WorkflowState::Cancelled, 0));

@@ -122,7 +122,7 @@ async fn a_zone_that_changes_in_the_middle_of_a_day_gives_no_second_day() {
         assert_eq!(days(&bed).await, "2026-05-05:1", "{zone}");
     }
     // What a person sees says from when the new zone counts.
-    let row = bed.engine.policy(bed.workspace).await.unwrap().row;
+    let row = bed.api.policy(bed.workspace).await.unwrap().row;
     let (counting, since) = row.previous.unwrap();
     assert_eq!(counting, "Asia/Tokyo");
     assert!(since.as_str() > "2026-05-05T15:00", "{since}");
@@ -167,7 +167,7 @@ async fn a_raised_limit_moves_waiting_posts_forward_in_order_and_leaves_a_person
     }
     let persons = post_of(&bed, keys[5]).await.unwrap();
     let noon = "2026-06-20T12:00:00Z".parse().unwrap();
-    bed.engine.reschedule_post(bed.workspace, persons.id, Some(noon), "ada").await.unwrap();
+    bed.api.reschedule_post(bed.workspace, persons.id, Some(noon), "ada").await.unwrap();
     settled(&bed, 6).await;
     // Less room, or the same, moves nobody.
     policy(&bed, |config| config.min_spacing_minutes = 1).await;
@@ -265,7 +265,7 @@ async fn an_account_has_a_limit_times_and_a_zone_of_its_own() {
     until("the first is out", async || published(&bed).await == 1).await;
     for key in bed.live().await {
         // The first may be over by now.
-        let _ = bed.engine.cancel(key, "test").await;
+        let _ = bed.api.cancel(key, "test").await;
     }
     bed.finish_all().await;
     bed.end().await;

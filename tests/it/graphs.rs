@@ -242,7 +242,7 @@ async fn an_input_on_which_the_first_condition_fails_is_refused() {
     let bed = Bed::new().await;
     bed.register(&Agents::echo()).await;
     let steps = json!([{ "name": "a", "agent": "echo", "when": "brief.missing.field > 1" }]);
-    let refused = bed.engine.submit(&bed.context(), &request(steps, json!({}))).await.unwrap_err();
+    let refused = bed.api.submit(&bed.context(), &request(steps, json!({}))).await.unwrap_err();
     let told = problems(&refused);
     assert!(told[0].starts_with("steps[0]: "), "{told:?}");
     assert_eq!(bed.count("SELECT count(*) FROM workflows").await, 0);

@@ -103,7 +103,7 @@ async fn a_dropped_submit_is_whole_or_absent_and_its_key_finds_it() {
         let at = n % 10;
         let context = bed.context();
         let submit = request(steps.clone(), json!({ "n": n }));
-        dropped += usize::from(hang_up(bed.engine.submit(&context, &submit), at).await.is_none());
+        dropped += usize::from(hang_up(bed.api.submit(&context, &submit), at).await.is_none());
         contexts.push((context, submit));
     }
     assert!(dropped >= 20, "only {dropped} submits were dropped");
@@ -119,7 +119,7 @@ async fn a_dropped_submit_is_whole_or_absent_and_its_key_finds_it() {
     // The client comes back with the same keys.
     let mut ids = HashSet::new();
     for (context, submit) in &contexts {
-        ids.insert(bed.engine.submit(context, submit).await.unwrap().workflow);
+        ids.insert(bed.api.submit(context, submit).await.unwrap().workflow);
     }
     assert_eq!(ids.len(), 150);
     bed.finish_all().await;

@@ -71,7 +71,7 @@ async fn a_silent_session_is_reaped_and_its_late_result_refused_but_billed() {
     let recorded = bed.engine.complete(&[late.clone(), other]).await.unwrap();
     assert_eq!(recorded, [Recorded::Stale, Recorded::Yes]);
     assert_eq!(bed.engine.complete(&[late]).await.unwrap(), [Recorded::Stale], "also when repeated");
-    let history = bed.engine.history(key).await.unwrap();
+    let history = bed.api.history(key).await.unwrap();
     assert_eq!(history.output(0), Some(json!("second")));
     assert_eq!(history.workflow.run.steps[2].state, StepState::Queued, "the condition saw the winner");
     assert_eq!(bed.count("SELECT sum(cost_micros)::int8 FROM attempts").await, 7, "its bill is real");
@@ -161,7 +161,7 @@ async fn a_stopped_process_that_wakes_up_drops_what_it_held() {
         sessions.iter().any(|session| session.opened.worker == name && session.closed_at.is_none())
     })
     .await;
-    let history = bed.engine.history(key).await.unwrap();
+    let history = bed.api.history(key).await.unwrap();
     assert_eq!(history.output(0), Some(json!("the other")));
     assert_eq!(bed.count("SELECT count(*) FROM results").await, 1);
     // And it works on.
@@ -192,7 +192,7 @@ async fn poison_dies_alone() {
     until("the process is dead", async || process.is_gone()).await;
     std::fs::write(&file, "").unwrap();
     loop {
-        let view = bed.engine.workflow(poison).await.unwrap();
+        let view = bed.api.workflow(poison).await.unwrap();
         if view.state == WorkflowState::Stalled {
             break;
         }

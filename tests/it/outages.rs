@@ -19,7 +19,7 @@ async fn check(bed: &Bed, workflows: i64, steps: i64) {
 /// submit of unknown outcome is not doubled.
 async fn insist(bed: &Bed, steps: &Value) {
     let (context, submit) = (bed.context(), request(steps.clone(), json!({})));
-    until("it is accepted", async || match bed.engine.submit(&context, &submit).await {
+    until("it is accepted", async || match bed.api.submit(&context, &submit).await {
         Ok(_) => true,
         Err(error) => {
             assert!(error.is_transient(), "{error}");

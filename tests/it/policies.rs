@@ -35,7 +35,7 @@ async fn only_what_the_policy_lets_out_goes_out() {
                     if mode == Mode::Manual {
                         let go = question(&bed, key).await;
                         assert_eq!((go.kind.as_str(), go.step_name.as_str()), ("go", "write"));
-                        bed.engine.approve(bed.workspace, go.id, None, None, "ada").await.unwrap();
+                        bed.api.approve(bed.workspace, go.id, None, None, "ada").await.unwrap();
                     }
                     if mode == Mode::FullAutonomous && !approval {
                         expected.push(text);
@@ -43,7 +43,7 @@ async fn only_what_the_policy_lets_out_goes_out() {
                     } else {
                         in_state(&bed, key, "waiting_approval").await;
                         assert_eq!(question(&bed, key).await.kind, "post");
-                        bed.engine.cancel(key, "test").await.unwrap();
+                        bed.api.cancel(key, "test").await.unwrap();
                     }
                 }
             }
@@ -87,12 +87,12 @@ async fn what_the_policy_forbids_goes_out_in_no_mode() {
                     { "name": "write", "agent": "writer" },
                     { "name": "publish", "agent": "publisher", "input": { "account": "idempotent" } },
                 ]);
-                let now = bed.engine.submit(&bed.context(), &request(steps, json!({ "text": "x" }))).await;
+                let now = bed.api.submit(&bed.context(), &request(steps, json!({ "text": "x" }))).await;
                 let told = problems(&now.unwrap_err()).join("\n");
                 assert!(told.contains("is not enabled") || told.contains("is not allowed"), "{case}: {told}");
-                bed.engine.approve(bed.workspace, asked.id, None, None, "ada").await.unwrap();
+                bed.api.approve(bed.workspace, asked.id, None, None, "ada").await.unwrap();
                 assert_eq!(in_state(&bed, key, "failed").await.state, "failed", "{case}");
-                bed.engine.cancel(key, "test").await.unwrap();
+                bed.api.cancel(key, "test").await.unwrap();
             }
         }
     }
@@ -109,20 +109,19 @@ async fn what_is_forbidden_is_refused_when_it_is_submitted() {
         { "name": "publish", "agent": "publisher", "forEach": { "path": "/accounts", "max": 5 } },
     ]);
     let input = json!({ "text": "x", "accounts": ["idempotent", "nobody"] });
-    let refused = bed.engine.submit(&bed.context(), &request(steps.clone(), input)).await.unwrap_err();
+    let refused = bed.api.submit(&bed.context(), &request(steps.clone(), input)).await.unwrap_err();
     let told = problems(&refused).join("\n");
     assert!(told.starts_with("input.accounts[1]: there is no account `nobody`"), "{told}");
     policy(&bed, |config| config.allowed_platforms = Some(vec!["elsewhere".into()])).await;
     let input = json!({ "text": "x", "accounts": ["idempotent"] });
-    let refused =
-        bed.engine.submit(&bed.context(), &request(steps.clone(), input.clone())).await.unwrap_err();
+    let refused = bed.api.submit(&bed.context(), &request(steps.clone(), input.clone())).await.unwrap_err();
     assert!(problems(&refused)[0].contains("platform `network` is not allowed"), "{refused}");
     policy(&bed, |config| {
         config.allowed_platforms = None;
         config.enabled_agents = Some(vec![AgentType::new("writer").unwrap()]);
     })
     .await;
-    let refused = bed.engine.submit(&bed.context(), &request(steps, input)).await.unwrap_err();
+    let refused = bed.api.submit(&bed.context(), &request(steps, input)).await.unwrap_err();
     assert!(
         problems(&refused)[0].starts_with("steps[1].agent: the agent `publisher` is not enabled"),
         "{refused}"
@@ -138,13 +137,13 @@ async fn a_platform_forbidden_meanwhile_stops_a_post_and_allowing_it_again_lets_
     let key = submit(&bed, "idempotent", "later").await;
     let asked = question(&bed, key).await;
     policy(&bed, |config| config.allowed_platforms = Some(vec!["elsewhere".into()])).await;
-    bed.engine.approve(bed.workspace, asked.id, None, None, "ada").await.unwrap();
+    bed.api.approve(bed.workspace, asked.id, None, None, "ada").await.unwrap();
     bed.finish(key, WorkflowState::Stalled).await;
     assert_eq!(post_of(&bed, key).await.unwrap().state, "failed");
-    let why = bed.engine.why(key, None).await.unwrap().sentence;
+    let why = bed.api.why(key, None).await.unwrap().sentence;
     assert!(why.contains("not allowed"), "{why}");
     policy(&bed, |config| config.allowed_platforms = None).await;
-    bed.engine.repair(key, "publish", galley_engine::Repair::Retry, None, "ada").await.unwrap();
+    bed.api.repair(key, "publish", galley_engine::Repair::Retry, None, "ada").await.unwrap();
     bed.finish(key, WorkflowState::Succeeded).await;
     assert_eq!(network.texts(), ["later"]);
     bed.end().await;
@@ -157,7 +156,7 @@ async fn a_step_that_does_not_get_its_go_fails_its_workflow() {
     policy(&bed, |config| config.mode = Mode::Manual).await;
     let key = submit(&bed, "idempotent", "never").await;
     let go = question(&bed, key).await;
-    bed.engine.reject(bed.workspace, go.id, None, "ada").await.unwrap();
+    bed.api.reject(bed.workspace, go.id, None, "ada").await.unwrap();
     bed.finish(key, WorkflowState::Failed).await;
     assert_eq!(network.texts(), Vec::<String>::new());
     bed.end().await;
@@ -167,15 +166,15 @@ async fn a_step_that_does_not_get_its_go_fails_its_workflow() {
 async fn a_policy_that_was_changed_meanwhile_is_not_overwritten() {
     let network = Network::new();
     let bed = bed(&network).await;
-    let seen = bed.engine.policy(bed.workspace).await.unwrap();
+    let seen = bed.api.policy(bed.workspace).await.unwrap();
     autonomous(&bed).await;
-    let stale = bed.engine.set_policy(bed.workspace, &seen.config, Some(seen.version), "eve").await;
+    let stale = bed.api.set_policy(bed.workspace, &seen.config, Some(seen.version), "eve").await;
     assert!(matches!(stale, Err(EngineError::Conflict(_))), "{stale:?}");
     let mut wrong = seen.config.clone();
     wrong.time_zone = "Mars/Olympus".into();
-    let refused = bed.engine.set_policy(bed.workspace, &wrong, None, "eve").await.unwrap_err();
+    let refused = bed.api.set_policy(bed.workspace, &wrong, None, "eve").await.unwrap_err();
     assert!(problems(&refused)[0].starts_with("timeZone: "), "{refused}");
-    assert_eq!(bed.engine.policy(bed.workspace).await.unwrap().config.mode, Mode::FullAutonomous);
+    assert_eq!(bed.api.policy(bed.workspace).await.unwrap().config.mode, Mode::FullAutonomous);
     bed.end().await;
 }
 
@@ -190,12 +189,12 @@ async fn a_post_edited_while_its_platform_is_forbidden_is_asked_about_again() {
     let post = post_of(&bed, key).await.unwrap();
     policy(&bed, |config| config.allowed_platforms = Some(vec!["elsewhere".into()])).await;
     let edit = PostContent { text: "second".into(), link: None };
-    let changed = bed.engine.edit_post(bed.workspace, post.id, &edit, None, false, "ada").await.unwrap();
+    let changed = bed.api.edit_post(bed.workspace, post.id, &edit, None, false, "ada").await.unwrap();
     let again = changed.question.expect("somebody is asked");
     assert_eq!(question(&bed, key).await.id, again);
     assert_ne!(again, asked.id);
     policy(&bed, |config| config.allowed_platforms = None).await;
-    bed.engine.approve(bed.workspace, again, None, None, "ada").await.unwrap();
+    bed.api.approve(bed.workspace, again, None, None, "ada").await.unwrap();
     bed.finish(key, WorkflowState::Succeeded).await;
     assert_eq!(network.texts(), ["second"]);
     bed.end().await;

@@ -42,7 +42,7 @@ async fn meet(rival: Rival) {
         assert!(matches!(bed.engine.begin_publish(&first).await.unwrap(), Begin::Nothing));
         let post = post_of(&bed, key).await.unwrap();
         let asked = question(&bed, key).await;
-        bed.engine.approve(bed.workspace, asked.id, None, None, "ada").await.unwrap();
+        bed.api.approve(bed.workspace, asked.id, None, None, "ada").await.unwrap();
         let claim = bed.claim_one(&session, "publisher").await;
         let edit = PostContent { text: format!("edited {round}"), link: None };
         let rival_wins = async {
@@ -195,7 +195,7 @@ where
     let first = bed.claim_one(&session, "publisher").await;
     assert!(matches!(bed.engine.begin_publish(&first).await.unwrap(), Begin::Nothing));
     let asked = question(&bed, key).await;
-    bed.engine.approve(bed.workspace, asked.id, None, None, "ada").await.unwrap();
+    bed.api.approve(bed.workspace, asked.id, None, None, "ada").await.unwrap();
     let claim = bed.claim_one(&session, "publisher").await;
 
     // Holds the intent's transaction where it has seen everything else and not
@@ -226,7 +226,7 @@ where
     })
     .await;
     assert_eq!(network.duplicates(), 0);
-    bed.engine.cancel(key, "test").await.ok();
+    bed.api.cancel(key, "test").await.ok();
     bed.end().await;
 }
 
@@ -272,7 +272,7 @@ async fn an_intent_of_mine_is_as_old_as_it_is() {
     let sent = galley_core::publish::Sent::NotSent { why: "too late".into(), retry_after_ms: None };
     bed.engine.conclude_publish(&claim, &late, 0, &sent).await.unwrap();
     in_state(&bed, key, "scheduled").await;
-    bed.engine.cancel(key, "ada").await.unwrap();
+    bed.api.cancel(key, "ada").await.unwrap();
     bed.finish_all().await;
     bed.end().await;
 }
@@ -292,7 +292,7 @@ async fn a_cancelled_step_makes_no_post_any_more() {
     let key = submit(&bed, "main", "late").await;
     let session = bed.session().await;
     let claim = bed.claim_one(&session, "publisher").await;
-    bed.engine.cancel(key, "eve").await.unwrap();
+    bed.api.cancel(key, "eve").await.unwrap();
     assert!(matches!(bed.engine.begin_publish(&claim).await.unwrap(), Begin::Nothing));
     assert!(post_of(&bed, key).await.is_none(), "a draft that nothing would ever move");
     assert!(network.texts().is_empty());

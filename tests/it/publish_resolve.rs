@@ -25,11 +25,11 @@ async fn an_absent_post_passes_the_gate_again() {
     assert_eq!(network.texts(), Vec::<String>::new());
     // Its place of the day is free while it waits.
     assert_eq!(bed.count("SELECT coalesce(sum(used), 0)::int8 FROM day_quota").await, 0);
-    bed.engine.approve(bed.workspace, asked.id, None, None, "ada").await.unwrap();
+    bed.api.approve(bed.workspace, asked.id, None, None, "ada").await.unwrap();
     bed.finish(key, WorkflowState::Succeeded).await;
     assert_eq!(network.texts(), ["asked for again"]);
     let post = post_of(&bed, key).await.unwrap();
-    let view = bed.engine.post_view(bed.workspace, post.id).await.unwrap();
+    let view = bed.api.post_view(bed.workspace, post.id).await.unwrap();
     let told: Vec<&str> = view.events.iter().map(|event| event.event.as_str()).collect();
     assert_eq!(told.first(), Some(&"intent"), "{told:?}");
     assert_eq!(told[told.len() - 3..], ["not_sent", "intent", "published"], "{told:?}");
@@ -46,7 +46,7 @@ async fn a_cancelled_post_is_not_sent_once_more() {
         network.fail([fault]);
         let key = submit(&bed, "idempotent", &format!("{fault:?}")).await;
         in_state(&bed, key, "unknown").await;
-        bed.engine.cancel(key, "ada").await.unwrap();
+        bed.api.cancel(key, "ada").await.unwrap();
         let post = in_state(&bed, key, "in_doubt").await;
         assert_eq!(network.texts().len(), texts, "{fault:?}");
         let (found, end) = match fault {

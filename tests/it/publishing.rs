@@ -18,15 +18,15 @@ async fn a_post_waits_for_an_approval_and_goes_out_once() {
     let key = submit(&bed, "idempotent", "hello").await;
     let asked = question(&bed, key).await;
     assert_eq!(network.texts(), Vec::<String>::new());
-    assert_eq!(bed.engine.workflow(key).await.unwrap().state, WorkflowState::Waiting);
-    let why = bed.engine.why(key, None).await.unwrap().sentence;
+    assert_eq!(bed.api.workflow(key).await.unwrap().state, WorkflowState::Waiting);
+    let why = bed.api.why(key, None).await.unwrap().sentence;
     assert!(why.contains(&format!("galley approval approve {}", asked.id)), "{why}");
 
-    bed.engine.approve(bed.workspace, asked.id, Some(&asked.content_hash), None, "ada").await.unwrap();
+    bed.api.approve(bed.workspace, asked.id, Some(&asked.content_hash), None, "ada").await.unwrap();
     bed.finish(key, WorkflowState::Succeeded).await;
     assert_eq!(network.texts(), ["hello"]);
     let post = post_of(&bed, key).await.unwrap();
-    let view = bed.engine.post_view(bed.workspace, post.id).await.unwrap();
+    let view = bed.api.post_view(bed.workspace, post.id).await.unwrap();
     let publication = view.publication.unwrap();
     assert_eq!((post.state.as_str(), publication.state.as_str()), ("published", "published"));
     assert_eq!(publication.content_hash, asked.content_hash);
@@ -34,7 +34,7 @@ async fn a_post_waits_for_an_approval_and_goes_out_once() {
     assert_eq!(publication.remote_id.as_deref(), Some("n0"));
     assert_eq!(view.approvals[0].decided_by.as_deref(), Some("ada"));
     // Once is once.
-    let again = bed.engine.approve(bed.workspace, asked.id, None, None, "ada").await;
+    let again = bed.api.approve(bed.workspace, asked.id, None, None, "ada").await;
     assert!(matches!(again, Err(EngineError::Conflict(_))), "{again:?}");
     assert!(bed.audited().await.contains(&"approval.approve".to_owned()));
     bed.end().await;
@@ -68,7 +68,7 @@ async fn a_refusal_after_a_lost_reply_does_not_mean_that_the_post_is_not_there()
         let key = submit(&bed, "idempotent", &format!("{second:?}")).await;
         bed.finish(key, WorkflowState::Succeeded).await;
         let post = post_of(&bed, key).await.unwrap();
-        let view = bed.engine.post_view(bed.workspace, post.id).await.unwrap();
+        let view = bed.api.post_view(bed.workspace, post.id).await.unwrap();
         let told: Vec<&str> = view.events.iter().map(|event| event.event.as_str()).collect();
         // Its place of the day was never given away.
         assert_eq!(told, ["intent", "unknown", "repeated", "unknown", "repeated", "published"]);
@@ -87,10 +87,10 @@ async fn a_person_resolves_what_a_blind_platform_cannot_tell() {
         let key = submit(&bed, "blind", "there").await;
         (key, in_state(&bed, key, "in_doubt").await)
     };
-    let why = bed.engine.why(there.0, None).await.unwrap().sentence;
+    let why = bed.api.why(there.0, None).await.unwrap().sentence;
     assert!(why.contains("galley post resolve"), "{why}");
     let edit = PostContent { text: "other".into(), link: None };
-    let refused = bed.engine.edit_post(bed.workspace, there.1.id, &edit, None, false, "ada").await;
+    let refused = bed.api.edit_post(bed.workspace, there.1.id, &edit, None, false, "ada").await;
     assert!(matches!(refused, Err(EngineError::Conflict(_))), "{refused:?}");
     let found = Resolution::Published { remote_id: Some("seen".into()), link: None };
     resolve(&bed, there.1.id, found).await;
@@ -136,7 +136,7 @@ async fn what_was_not_sent_is_tried_again_and_what_was_refused_is_a_dead_letter(
     bed.finish(key, WorkflowState::Stalled).await;
     assert_eq!(in_state(&bed, key, "failed").await.state, "failed");
     // Replayed by a person, it goes out: it was definitely not there.
-    bed.engine.repair(key, "publish", galley_engine::Repair::Retry, None, "ada").await.unwrap();
+    bed.api.repair(key, "publish", galley_engine::Repair::Retry, None, "ada").await.unwrap();
     bed.finish(key, WorkflowState::Succeeded).await;
     assert_eq!(network.texts(), ["later", "refused"]);
     bed.end().await;
@@ -172,7 +172,7 @@ async fn eight_publishers_never_exceed_the_day_and_overflow_fills_the_next() {
     assert!(days[2] < days[3] && days[5] < days[6], "three, three and one: {days:?}");
     assert_eq!(network.texts().len(), 3);
     for key in keys {
-        let _ = bed.engine.cancel(key, "test").await;
+        let _ = bed.api.cancel(key, "test").await;
     }
     until("all are over", async || bed.engine.store().count_live_runs().await.unwrap() == 0).await;
     assert_eq!(
@@ -191,27 +191,27 @@ async fn an_edit_voids_the_approval_and_the_bytes_that_go_out_are_those_approved
     let asked = question(&bed, key).await;
     let post = post_of(&bed, key).await.unwrap();
     let far = "2999-01-01T00:00:00Z".parse().unwrap();
-    bed.engine.reschedule_post(bed.workspace, post.id, Some(far), "ada").await.unwrap();
-    bed.engine.approve(bed.workspace, asked.id, None, None, "ada").await.unwrap();
+    bed.api.reschedule_post(bed.workspace, post.id, Some(far), "ada").await.unwrap();
+    bed.api.approve(bed.workspace, asked.id, None, None, "ada").await.unwrap();
     in_state(&bed, key, "scheduled").await;
     let edit = PostContent { text: "second".into(), link: None };
-    let changed = bed.engine.edit_post(bed.workspace, post.id, &edit, Some(1), false, "eve").await.unwrap();
+    let changed = bed.api.edit_post(bed.workspace, post.id, &edit, Some(1), false, "eve").await.unwrap();
     let second = question(&bed, key).await;
     assert_eq!(Some(second.id), changed.question);
     assert_ne!(second.content_hash, asked.content_hash);
     // The receipt goes on saying who had said yes to what.
-    let view = bed.engine.post_view(bed.workspace, post.id).await.unwrap();
+    let view = bed.api.post_view(bed.workspace, post.id).await.unwrap();
     let voided = &view.approvals[0];
     assert_eq!((voided.status.as_str(), voided.decided_by.as_deref()), ("void", Some("ada")));
     let revised = &view.revisions[1].created_at;
     assert!(voided.decided_at.as_ref() < Some(revised), "{voided:?} {revised}");
-    bed.engine.reschedule_post(bed.workspace, post.id, None, "ada").await.unwrap();
+    bed.api.reschedule_post(bed.workspace, post.id, None, "ada").await.unwrap();
     // The old yes is worth nothing.
-    assert!(bed.engine.approve(bed.workspace, asked.id, None, None, "ada").await.is_err());
-    let wrong = bed.engine.approve(bed.workspace, second.id, Some(&asked.content_hash), None, "ada").await;
+    assert!(bed.api.approve(bed.workspace, asked.id, None, None, "ada").await.is_err());
+    let wrong = bed.api.approve(bed.workspace, second.id, Some(&asked.content_hash), None, "ada").await;
     assert!(matches!(wrong, Err(EngineError::Conflict(_))), "{wrong:?}");
     let third = PostContent { text: "third".into(), link: None };
-    bed.engine.edit_post(bed.workspace, post.id, &third, Some(2), true, "ada").await.unwrap();
+    bed.api.edit_post(bed.workspace, post.id, &third, Some(2), true, "ada").await.unwrap();
     bed.finish(key, WorkflowState::Succeeded).await;
     assert_eq!(network.texts(), ["third"]);
     bed.end().await;
@@ -223,7 +223,7 @@ async fn rejected_expired_and_cancelled_posts_stay_at_home() {
     let bed = bed(&network).await;
     let rejected = submit(&bed, "idempotent", "rejected").await;
     let asked = question(&bed, rejected).await;
-    bed.engine.reject(bed.workspace, asked.id, Some("too loud".into()), "ada").await.unwrap();
+    bed.api.reject(bed.workspace, asked.id, Some("too loud".into()), "ada").await.unwrap();
     bed.finish(rejected, WorkflowState::Succeeded).await;
     assert_eq!(post_of(&bed, rejected).await.unwrap().state, "rejected");
 
@@ -235,9 +235,9 @@ async fn rejected_expired_and_cancelled_posts_stay_at_home() {
 
     let cancelled = submit(&bed, "idempotent", "cancelled").await;
     let asked = question(&bed, cancelled).await;
-    bed.engine.cancel(cancelled, "ada").await.unwrap();
+    bed.api.cancel(cancelled, "ada").await.unwrap();
     assert_eq!(post_of(&bed, cancelled).await.unwrap().state, "cancelled");
-    assert!(bed.engine.approve(bed.workspace, asked.id, None, None, "ada").await.is_err());
+    assert!(bed.api.approve(bed.workspace, asked.id, None, None, "ada").await.is_err());
     assert_eq!(network.texts(), Vec::<String>::new());
     bed.end().await;
 }
@@ -255,10 +255,10 @@ async fn loosening_the_policy_releases_nothing_that_waits() {
     let post = post_of(&bed, waiting).await.unwrap();
     assert_eq!(post.state, "waiting_approval");
     let edit = PostContent { text: "edited".into(), link: None };
-    bed.engine.edit_post(bed.workspace, post.id, &edit, None, false, "eve").await.unwrap();
+    bed.api.edit_post(bed.workspace, post.id, &edit, None, false, "eve").await.unwrap();
     let again = question(&bed, waiting).await;
     assert_ne!(again.id, asked.id);
-    bed.engine.approve(bed.workspace, again.id, None, None, "ada").await.unwrap();
+    bed.api.approve(bed.workspace, again.id, None, None, "ada").await.unwrap();
     bed.finish(waiting, WorkflowState::Succeeded).await;
     assert_eq!(network.texts(), ["free", "edited"]);
     bed.end().await;
@@ -274,7 +274,7 @@ async fn a_yes_after_its_time_is_none() {
     let key = submit(&bed, "main", "late").await;
     let asked = question(&bed, key).await;
     bed.execute("UPDATE approvals SET expires_at = galley_now() - interval '1 ms'").await;
-    let late = bed.engine.approve(bed.workspace, asked.id, None, None, "ada").await;
+    let late = bed.api.approve(bed.workspace, asked.id, None, None, "ada").await;
     assert!(matches!(late, Err(EngineError::Conflict(_))), "{late:?}");
     assert_eq!(post_of(&bed, key).await.unwrap().state, "waiting_approval");
     bed.start_duties();

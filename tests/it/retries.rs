@@ -143,7 +143,7 @@ async fn a_dead_step_leaves_a_letter_and_an_edited_retry_completes_the_workflow(
     assert_eq!((groups.len(), groups[0].count), (1, 2));
 
     // An edit replaces the whole input and is checked.
-    let edit = |input| bed.engine.repair(key, "strict", Repair::Retry, Some(input), "ada");
+    let edit = |input| bed.api.repair(key, "strict", Repair::Retry, Some(input), "ada");
     assert!(matches!(edit(json!({ "nonsense": 1 })).await, Err(EngineError::Invalid(_))));
     let mut input = history.step_input(1);
     assert_eq!(input["params"]["ok"], json!(false), "the letter shows what it ran with");
@@ -157,13 +157,13 @@ async fn a_dead_step_leaves_a_letter_and_an_edited_retry_completes_the_workflow(
     assert_eq!((letter.status.as_str(), letter.closed_by.as_deref()), ("replayed", Some("ada")));
 
     // What is not dead any more is refused, and nothing is audited for it.
-    let refused = bed.engine.repair(key, "strict", Repair::Retry, None, "ada").await.unwrap_err();
+    let refused = bed.api.repair(key, "strict", Repair::Retry, None, "ada").await.unwrap_err();
     assert!(matches!(refused, EngineError::Conflict(_)), "{refused}");
-    let refused = bed.engine.repair(key, "nobody", Repair::Retry, None, "ada").await.unwrap_err();
+    let refused = bed.api.repair(key, "nobody", Repair::Retry, None, "ada").await.unwrap_err();
     assert!(matches!(refused, EngineError::NotFound { .. }), "{refused}");
 
     // Discarding gives the workflow up.
-    bed.engine.repair(twin, "strict", Repair::Discard, None, "bob").await.unwrap();
+    bed.api.repair(twin, "strict", Repair::Discard, None, "bob").await.unwrap();
     let history = bed.finish(twin, WorkflowState::Failed).await;
     let states: Vec<_> = history.workflow.run.steps.iter().map(|step| step.state).collect();
     assert_eq!(states, [StepState::Succeeded, StepState::Failed, StepState::Cancelled]);
@@ -199,13 +199,13 @@ async fn dead_letters_are_retried_by_filter_after_a_dry_run() {
     let letter = bed.engine.store().letter(keys[0], 0).await.unwrap().unwrap();
     assert_eq!((letter.reason.as_str(), letter.attempts), ("attempts", 2));
     let filter = LetterFilter { fingerprint: Some(letter.fingerprint), ..LetterFilter::default() };
-    let dry = bed.engine.repair_matching(bed.workspace, &filter, Repair::Retry, true, "ada").await.unwrap();
+    let dry = bed.api.repair_matching(bed.workspace, &filter, Repair::Retry, true, "ada").await.unwrap();
     assert_eq!(dry.len(), 5);
     assert_eq!(bed.count("SELECT count(*) FROM dead_letters WHERE status = 'open'").await, 6);
     assert_eq!(bed.audited().await, ["workspace.create"], "a dry run does nothing");
 
     healthy.store(true, Ordering::SeqCst);
-    let done = bed.engine.repair_matching(bed.workspace, &filter, Repair::Retry, false, "ada").await.unwrap();
+    let done = bed.api.repair_matching(bed.workspace, &filter, Repair::Retry, false, "ada").await.unwrap();
     assert!(done.len() == 5 && done.iter().all(|repaired| repaired.refused.is_none()));
     for key in keys {
         let history = bed.finish(key, WorkflowState::Succeeded).await;
@@ -215,7 +215,7 @@ async fn dead_letters_are_retried_by_filter_after_a_dry_run() {
     // Another workspace's filter finds nothing of this one.
     let other = bed.engine.create_workspace("other", 1, "test").await.unwrap().id;
     let none = LetterFilter::default();
-    let found = bed.engine.repair_matching(other, &none, Repair::Discard, false, "eve").await.unwrap();
+    let found = bed.api.repair_matching(other, &none, Repair::Discard, false, "eve").await.unwrap();
     assert!(found.is_empty());
     assert_eq!(bed.audited().await.iter().filter(|action| *action == "dead.retry").count(), 5);
     bed.end().await;

@@ -33,11 +33,11 @@ async fn switch(bed: &Bed, on: bool) {
 async fn add(bed: &Bed, name: &str, cron: &str, zone: &str, missed: Missed) -> ScheduleView {
     let (cron, time_zone) = (cron.to_owned(), Some(zone.to_owned()));
     let new = NewSchedule { name: name.into(), cron, time_zone, missed, submit: echo() };
-    bed.engine.add_schedule(bed.workspace, new, "ana").await.unwrap()
+    bed.api.add_schedule(bed.workspace, new, "ana").await.unwrap()
 }
 
 async fn view(bed: &Bed, name: &str) -> ScheduleView {
-    bed.engine.schedule(bed.workspace, name).await.unwrap()
+    bed.api.schedule(bed.workspace, name).await.unwrap()
 }
 
 /// A scheduler looks until nothing is due.
@@ -207,7 +207,7 @@ async fn schedules_run_only_while_the_policy_lets_them() {
     );
     assert!(view(&bed, "skips").await.why.sentence.ends_with("; the times it missed are skipped"));
     // `galley why` knows it by its id.
-    let why = bed.engine.why_id(bed.workspace, off.row.id.0).await.unwrap();
+    let why = bed.api.why_id(bed.workspace, off.row.id.0).await.unwrap();
     assert_eq!(why, off.why);
     switch(&bed, true).await;
     look(&bed.engine).await;
@@ -223,7 +223,7 @@ async fn schedules_run_only_while_the_policy_lets_them() {
         missed: Missed::RunLast,
         submit: echo(),
     };
-    bed.engine.add_schedule(other, new, "eve").await.unwrap();
+    bed.api.add_schedule(other, new, "eve").await.unwrap();
     bed.set_clock("2026-06-03T12:30:00Z").await;
     look(&bed.engine).await;
     assert_eq!(runs(&bed, "quiet").await, Vec::<String>::new());

@@ -60,7 +60,7 @@ async fn a_claim_whose_reply_was_lost_is_held_all_the_same() {
     // Another process that is asked the same answers the same.
     assert_eq!(bed.engine.complete(&[report]).await.unwrap(), [Recorded::Yes]);
     assert_eq!(bed.count("SELECT count(*) FROM results").await, 1);
-    let view = bed.engine.workflow(key).await.unwrap();
+    let view = bed.api.workflow(key).await.unwrap();
     assert_eq!(view.run.steps[0].attempts, 1);
 
     // What it made runnable was not pushed: nobody knew. That is the
@@ -97,7 +97,7 @@ async fn a_failure_whose_reply_was_lost_counts_once() {
     assert_eq!(proxy.lost(), 1);
     assert_eq!(bed.count("SELECT count(*) FROM attempts").await, 1);
     assert_eq!(bed.count("SELECT count(*) FROM timers").await, 1);
-    assert_eq!(bed.engine.workflow(key).await.unwrap().run.steps[0].attempts, 1);
+    assert_eq!(bed.api.workflow(key).await.unwrap().run.steps[0].attempts, 1);
     bed.engine.close_session(&session, "test").await.unwrap();
     bed.end().await;
 }

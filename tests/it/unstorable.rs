@@ -51,7 +51,7 @@ async fn neighbours_of_an_unstorable_report_are_recorded() {
     assert_eq!(bed.count("SELECT sum(cost_micros)::int8 FROM attempts").await, 9, "the bill is kept");
     let mut over = 0;
     for key in keys {
-        over += usize::from(bed.engine.workflow(key).await.unwrap().state == WorkflowState::Succeeded);
+        over += usize::from(bed.api.workflow(key).await.unwrap().state == WorkflowState::Succeeded);
     }
     assert_eq!(over, 17);
     bed.engine.close_session(&session, "test").await.unwrap();
@@ -92,7 +92,7 @@ async fn an_unstorable_submit_is_refused_and_its_neighbours_are_accepted() {
     let submit = crate::harness::request(json!([{ "name": "a", "agent": "echo" }]), Value::Null);
     let mut contexts: Vec<_> = (0..12).map(|_| bed.context()).collect();
     contexts[5].actor = "mal\0lory".into();
-    let submits = contexts.iter().map(|context| bed.engine.submit(context, &submit));
+    let submits = contexts.iter().map(|context| bed.api.submit(context, &submit));
     let answers = futures::future::join_all(submits).await;
     for (n, answer) in answers.iter().enumerate() {
         assert_eq!(answer.is_ok(), n != 5, "{n}: {answer:?}");

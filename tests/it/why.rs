@@ -33,7 +33,7 @@ async fn why_says_what_it_waits_for_and_what_to_do() {
     let slow = AgentType::new("slow").unwrap();
     let steps = json!([{ "name": "one", "agent": "slow" }, { "name": "two", "agent": "slow" }]);
     let key = bed.submit(steps.clone(), Value::Null).await;
-    let why = async |step: Option<&str>| bed.engine.why(key, step).await.unwrap();
+    let why = async |step: Option<&str>| bed.api.why(key, step).await.unwrap();
 
     // Nobody serves it.
     let told = why(None).await;
@@ -49,42 +49,42 @@ async fn why_says_what_it_waits_for_and_what_to_do() {
         paused: Some((paused, "ada".into(), reason.map(Into::into))),
         ..ControlChange::default()
     };
-    bed.engine.control_agent(bed.workspace, &slow, pause(true, Some("audit")), "ada").await.unwrap();
+    bed.api.control_agent(bed.workspace, &slow, pause(true, Some("audit")), "ada").await.unwrap();
     let told = why(Some("one")).await;
     assert!(told.needs_action);
     assert_eq!(
         told.sentence,
         "step `one` is queued: queue `slow` is paused by ada (audit) with 1 step ready; `galley queue resume slow` lets them go on"
     );
-    bed.engine.control_agent(bed.workspace, &slow, pause(false, None), "ada").await.unwrap();
+    bed.api.control_agent(bed.workspace, &slow, pause(false, None), "ada").await.unwrap();
 
     // It runs; another one waits behind a limit.
     let limit = ControlChange { max_running: Some(Some(1)), ..ControlChange::default() };
-    bed.engine.control_agent(bed.workspace, &slow, limit, "ada").await.unwrap();
+    bed.api.control_agent(bed.workspace, &slow, limit, "ada").await.unwrap();
     bed.start_duties();
     bed.start_worker(&agents, 4).await;
     until("it runs", async || agents.running("slow") == 1).await;
-    let told = bed.engine.why(key, None).await.unwrap();
+    let told = bed.api.why(key, None).await.unwrap();
     assert!(!told.needs_action);
     assert!(told.sentence.starts_with("step `one` is running (attempt 1) in session "), "{}", told.sentence);
     let second = bed.submit(steps, Value::Null).await;
-    let told = bed.engine.why(second, None).await.unwrap();
+    let told = bed.api.why(second, None).await.unwrap();
     assert_eq!(
         told.sentence,
         "step `one` is queued: 1 step waiting: `slow` runs at its limit of 1; `galley queue limit slow` changes it"
     );
     assert_eq!(
-        bed.engine.why_queue(&slow).await.unwrap().sentence,
+        bed.api.why_queue(&slow).await.unwrap().sentence,
         told.sentence.replace("step `one` is queued: ", "")
     );
 
     // It was told to come back later.
     let waits = bed.submit(json!([{ "name": "w", "agent": "later" }]), Value::Null).await;
     until("it waits", async || {
-        bed.engine.workflow(waits).await.unwrap().run.steps[0].state == StepState::Scheduled
+        bed.api.workflow(waits).await.unwrap().run.steps[0].state == StepState::Scheduled
     })
     .await;
-    let told = bed.engine.why(waits, None).await.unwrap();
+    let told = bed.api.why(waits, None).await.unwrap();
     assert!(!told.needs_action);
     assert!(told.sentence.contains(" UTC after "), "{}", told.sentence);
     assert!(told.sentence.ends_with(" after rate_limited: slow down"), "{}", told.sentence);
@@ -92,7 +92,7 @@ async fn why_says_what_it_waits_for_and_what_to_do() {
     // It is dead.
     let dead = bed.submit(json!([{ "name": "d", "agent": "dies" }]), Value::Null).await;
     bed.finish(dead, WorkflowState::Stalled).await;
-    let told = bed.engine.why(dead, None).await.unwrap();
+    let told = bed.api.why(dead, None).await.unwrap();
     assert!(told.needs_action);
     let id = dead.workflow;
     assert_eq!(
@@ -105,10 +105,10 @@ async fn why_says_what_it_waits_for_and_what_to_do() {
     // It is over.
     release.open();
     bed.finish(key, WorkflowState::Succeeded).await;
-    let told = bed.engine.why(key, None).await.unwrap();
+    let told = bed.api.why(key, None).await.unwrap();
     assert!(told.sentence.contains("succeeded"), "{}", told.sentence);
     bed.finish(second, WorkflowState::Succeeded).await;
-    let told = bed.engine.why_queue(&slow).await.unwrap();
+    let told = bed.api.why_queue(&slow).await.unwrap();
     assert_eq!(told.sentence, "queue `slow` has nothing waiting; 0 steps in flight");
     bed.end().await;
 }

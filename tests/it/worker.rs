@@ -58,6 +58,8 @@ fn registry() -> anyhow::Result<Registry> {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    // The one crypto provider, as in the binary.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let store = Store::connect(&given::<String>("IT_DATABASE_URL")?, 4)?;
     let redis = RedisConfig::new(given::<String>("IT_REDIS_URL")?).with_prefix(given::<String>("IT_PREFIX")?);
     let config = EngineConfig {

@@ -89,6 +89,8 @@ config! {
         connections: u32 = "16", "GALLEY_DATABASE_CONNECTIONS";
         /// Seconds an operation waits for a free connection before it fails.
         wait_s: u32 = "3", "GALLEY_DATABASE_WAIT_S";
+        /// Whether the API may run with a login that is a superuser or owns the tables: not in production.
+        allow_owner: bool = "false", "GALLEY_DATABASE_ALLOW_OWNER";
     }
     /// Redis, where steps wait for workers.
     redis: Redis {

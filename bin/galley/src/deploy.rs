@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use galley_engine::store::Role;
+
 use crate::cli;
 use crate::config::KEYS;
 
@@ -46,6 +48,29 @@ fn every_variable_is_a_setting() {
     assert!(variables.len() >= 5, "{variables:?}");
     for variable in variables {
         assert!(known.contains(&variable), "docker-compose.yml sets {variable}, which no setting reads");
+    }
+}
+
+/// Who a service is to the database is a login of a role of Galley's; only
+/// `migrate` is the owner.
+#[test]
+fn every_service_logs_in_as_its_role() {
+    let compose = file("docker-compose.yml");
+    let mut logins: Vec<&str> = compose
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("DATABASE_URL: postgres://")?.split_once(':'))
+        .map(|(login, _)| login)
+        .collect();
+    logins.sort_unstable();
+    assert_eq!(logins, ["api", "engine", "galley", "publisher"]);
+    let made = file("deploy/logins.sql");
+    for (login, role) in [("api", Role::Api), ("engine", Role::Engine), ("publisher", Role::Publisher)] {
+        let name = role.name().expect("a role of its own");
+        assert!(made.contains(&format!("CREATE ROLE {name};")), "{name}");
+        assert!(
+            made.contains(&format!("CREATE ROLE {login} LOGIN PASSWORD 'galley' IN ROLE {name};")),
+            "{login}"
+        );
     }
 }
 

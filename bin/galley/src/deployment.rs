@@ -8,7 +8,7 @@ use galley_agents::{
     Definitions, OfflineConfig, OfflineOrders, OpenAiConfig, ProviderConfig, RegisterError, Registry,
 };
 use galley_engine::queue::{RedisConfig, RedisQueue};
-use galley_engine::store::Store;
+use galley_engine::store::{Role, Store};
 use galley_engine::{Engine, EngineConfig, Seal};
 use galley_publishers::Publishers;
 use galley_worker::{Adapters, WorkerOptions};
@@ -20,24 +20,23 @@ use crate::config::{Config, Providers};
 use crate::exit::Exit;
 use crate::failure::Failure;
 
-/// The database.
+/// The database, in one of Galley's roles; [`Role::Login`] for what whoever
+/// deploys does without an API.
 ///
 /// # Errors
 /// No URL, or one that is none.
-pub(crate) fn store(config: &Config) -> Result<Store, Failure> {
+pub(crate) fn store(config: &Config, role: Role) -> Result<Store, Failure> {
     let url = config.database.url.as_ref().ok_or_else(|| {
         Failure::usage("no database is configured")
             .detail("setting database.url is empty")
             .hint("set DATABASE_URL=postgres://USER:PASSWORD@HOST:PORT/DATABASE, or run `galley dev`, which brings its own")
     })?;
     let patience = Duration::from_secs(config.database.wait_s.max(1).into());
-    Store::connect_with_patience(url.expose_secret(), config.database.connections, patience).map_err(
-        |error| {
-            Failure::usage("setting database.url is not the URL of a PostgreSQL database")
-                .detail(error)
-                .hint("write postgres://USER:PASSWORD@HOST:PORT/DATABASE")
-        },
-    )
+    Store::connect_as(role, url.expose_secret(), config.database.connections, patience).map_err(|error| {
+        Failure::usage("setting database.url is not the URL of a PostgreSQL database")
+            .detail(error)
+            .hint("write postgres://USER:PASSWORD@HOST:PORT/DATABASE")
+    })
 }
 
 /// The queue. Connects when it is first used.
@@ -63,7 +62,7 @@ pub(crate) fn queue(config: &Config) -> Result<RedisQueue, Failure> {
 ///
 /// # Errors
 /// As [`store`] and [`queue`].
-pub(crate) fn engine(config: &Config, changes: Changes) -> Result<Engine, Failure> {
+pub(crate) fn engine(config: &Config, changes: Changes, role: Role) -> Result<Engine, Failure> {
     let session_ttl = Duration::from_millis(config.scheduler.session_ttl_ms);
     if session_ttl < Duration::from_secs(1) {
         return Err(Failure::usage("setting scheduler.session_ttl_ms has a value that cannot be used")
@@ -79,7 +78,7 @@ pub(crate) fn engine(config: &Config, changes: Changes) -> Result<Engine, Failur
         ..EngineConfig::default()
     };
     (changes.engine)(&mut engine);
-    Ok(Engine::new(store(config)?, Arc::new(queue(config)?), engine))
+    Ok(Engine::new(store(config, role)?, Arc::new(queue(config)?), engine))
 }
 
 /// The adapters of platforms.
@@ -114,11 +113,24 @@ fn seal(config: &Config) -> Result<Option<Seal>, Failure> {
 /// database's clock is the true one.
 ///
 /// # Errors
-/// As [`engine`]; PostgreSQL is away; the schema is not ready.
-pub(crate) async fn production_engine(settings: &Settings) -> Result<Engine, Failure> {
-    let engine = engine(&settings.config, settings.changes)?;
+/// As [`engine`]; PostgreSQL is away; the schema is not ready; the API's login
+/// could step out of its role.
+pub(crate) async fn production_engine(settings: &Settings, role: Role) -> Result<Engine, Failure> {
+    let engine = engine(&settings.config, settings.changes, role)?;
     engine.store().check_schema(false).await?;
+    if role == Role::Api && !settings.config.database.allow_owner {
+        engine.store().check_login().await?;
+    }
     Ok(engine)
+}
+
+/// Who a worker is to the database: only one that publishes may read
+/// credentials.
+pub(crate) fn worker_role(config: &Config) -> Role {
+    let agents = &config.worker.agents.0;
+    let publishes =
+        agents.is_empty() || agents.iter().any(|agent| agent.as_str() == galley_core::publish::PUBLISHER);
+    if publishes { Role::Publisher } else { Role::Engine }
 }
 
 /// The agents this process can run.

@@ -149,7 +149,7 @@ async fn a_zone_that_changes_again_and_again_gives_no_place_more_and_none_less()
 
 async fn set_zone(bed: &Bed, workspace: WorkspaceId, zone: &str) {
     let config = AutomationConfig { time_zone: zone.into(), ..AutomationConfig::default() };
-    bed.engine.set_policy(workspace, &config, None, "test").await.unwrap();
+    bed.api.set_policy(workspace, &config, None, "test").await.unwrap();
 }
 
 /// Some minutes or hours later; or at the very moment at which a zone comes in

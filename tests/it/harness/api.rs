@@ -27,7 +27,7 @@ impl Api {
         let secret = SecretString::from(SECRET);
         let limits = Limits { body_bytes: 1 << 20, request_timeout: Duration::from_secs(20) };
         let config = ApiConfig { jwt_secret: secret.clone(), limits };
-        let state = ApiState::new(bed.engine.clone(), &config).unwrap();
+        let state = ApiState::new(bed.api.clone(), &config).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();

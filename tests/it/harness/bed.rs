@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use galley_core::ids::{AgentType, WorkflowKey, WorkspaceId};
 use galley_core::run::WorkflowState;
 use galley_engine::queue::{RedisConfig, RedisQueue};
-use galley_engine::store::{SessionOpen, Store};
+use galley_engine::store::{Role, SessionOpen, Store};
 use galley_engine::{
     Claimed, Engine, EngineConfig, EngineError, PublishingTimes, Seal, Session, Submit, SubmitContext,
     WorkflowHistory, rebuild, run_duties,
@@ -29,7 +29,7 @@ use super::servers::{Servers, unique_name};
 /// longer than anything takes: only a hang reaches it.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a deployment waits for a connection unless told.
-const USUAL_PATIENCE: Duration = Duration::from_secs(3);
+const USUAL_PATIENCE: Duration = galley_engine::store::PATIENCE;
 
 /// Connections of one engine.
 const CONNECTIONS: u32 = 6;
@@ -53,6 +53,9 @@ pub(crate) struct Setup {
 /// One test's world.
 pub(crate) struct Bed {
     pub(crate) engine: Engine,
+    /// What an API process would have: Postgres holds it to the workspaces it
+    /// names.
+    pub(crate) api: Engine,
     pub(crate) workspace: WorkspaceId,
     pub(crate) database_url: String,
     pub(crate) redis_url: String,
@@ -138,8 +141,11 @@ impl Bed {
         let redis_url = redis_url.or_else(|| servers.map(|(s, _)| s.redis_url().to_owned())).unwrap();
         let prefix = setup.prefix.clone().unwrap_or_else(unique_name);
         let patience = if setup.database_url.is_none() { PATIENCE } else { USUAL_PATIENCE };
-        let store = Store::connect_with_patience(&database_url, CONNECTIONS, patience).unwrap();
-        let engine = engine(store, &redis_url, &prefix, config(&setup));
+        let engine_as = |role| {
+            let store = Store::connect_as(role, &database_url, CONNECTIONS, patience).unwrap();
+            engine(store, &redis_url, &prefix, config(&setup))
+        };
+        let (engine, api) = (engine_as(Role::Publisher), engine_as(Role::Api));
         let sql = PgPoolOptions::new()
             .max_connections(2)
             .acquire_timeout(PATIENCE)
@@ -148,6 +154,7 @@ impl Bed {
         let workspace = engine.create_workspace("acme", 1, "test").await.unwrap().id;
         Self {
             engine,
+            api,
             workspace,
             database_url,
             redis_url,
@@ -173,7 +180,7 @@ impl Bed {
         // takes away are.
         let stays = self.setup.database_url.is_none();
         let patience = if stays && database_url == self.database_url { PATIENCE } else { USUAL_PATIENCE };
-        let store = Store::connect_with_patience(database_url, connections, patience).unwrap();
+        let store = Store::connect_as(Role::Publisher, database_url, connections, patience).unwrap();
         engine(store, &self.redis_url, &self.prefix, config(&self.setup))
     }
 
@@ -262,7 +269,7 @@ impl Bed {
     pub(crate) async fn submit_in(&self, workspace: WorkspaceId, steps: Value, input: Value) -> WorkflowKey {
         let mut context = self.context();
         context.workspace = workspace;
-        let submitted = self.engine.submit(&context, &request(steps, input)).await.unwrap();
+        let submitted = self.api.submit(&context, &request(steps, input)).await.unwrap();
         WorkflowKey { workspace, workflow: submitted.workflow }
     }
 
@@ -275,11 +282,11 @@ impl Bed {
     ) -> Vec<WorkflowKey> {
         use futures::StreamExt;
         let submit = request(json!([{ "name": "only", "agent": agent }]), Value::Null);
-        let ready = self.engine.ready(workspace, &submit).await.unwrap();
+        let ready = self.api.ready(workspace, &submit).await.unwrap();
         let placed = futures::stream::iter(0..count).map(|_| async {
             let mut context = self.context();
             context.workspace = workspace;
-            let submitted = self.engine.submit_ready(&context, &submit, &ready).await.unwrap();
+            let submitted = self.api.submit_ready(&context, &submit, &ready).await.unwrap();
             WorkflowKey { workspace, workflow: submitted.workflow }
         });
         placed.buffer_unordered(512).collect().await
@@ -289,12 +296,12 @@ impl Bed {
     pub(crate) async fn finish(&self, key: WorkflowKey, state: WorkflowState) -> WorkflowHistory {
         let begun = Instant::now();
         loop {
-            let view = self.engine.workflow(key).await.unwrap();
+            let view = self.api.workflow(key).await.unwrap();
             if view.state == state {
-                return self.engine.history(key).await.unwrap();
+                return self.api.history(key).await.unwrap();
             }
             if view.state.is_final() || begun.elapsed() > PATIENCE {
-                let why = self.engine.why(key, None).await.unwrap().sentence;
+                let why = self.api.why(key, None).await.unwrap().sentence;
                 panic!("workflow is {:?}, not {state:?}: {why}", view.state);
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -351,6 +358,12 @@ impl Bed {
         row.unwrap().try_get(0).unwrap()
     }
 
+    /// One column of texts from a query.
+    pub(crate) async fn texts(&self, query: &str) -> Vec<String> {
+        let rows = sqlx::query(AssertSqlSafe(query.to_owned())).fetch_all(&self.sql).await.unwrap();
+        rows.iter().map(|row| row.try_get(0).unwrap()).collect()
+    }
+
     /// The workflows that are not over.
     pub(crate) async fn live(&self) -> Vec<WorkflowKey> {
         self.engine.store().page_runs(None, 1_000).await.unwrap().into_iter().map(|row| row.key).collect()
@@ -374,8 +387,7 @@ impl Bed {
 
     /// The audit's actions, oldest first.
     pub(crate) async fn audited(&self) -> Vec<String> {
-        let rows = sqlx::query("SELECT action FROM audit ORDER BY id").fetch_all(&self.sql).await.unwrap();
-        rows.iter().map(|row| row.try_get(0).unwrap()).collect()
+        self.texts("SELECT action FROM audit ORDER BY id").await
     }
 
     /// Connections of the engine that sit inside a transaction.
@@ -412,6 +424,7 @@ impl Bed {
         assert_eq!(orphans, 0, "timers of workflows that are over");
         until("nothing is idle in a transaction", || async { self.idle_in_transaction().await == 0 }).await;
         self.engine.store().close().await;
+        self.api.store().close().await;
         self.sql.close().await;
         if let Some((servers, database)) = self.shared.take()
             && !database.is_empty()

@@ -34,13 +34,13 @@ pub(crate) async fn account(bed: &Bed, name: &str, more: Value) {
     let mut new = json!({ "name": name, "platform": "network", "credential": "secret" });
     new.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let new = serde_json::from_value(new).unwrap();
-    bed.engine.add_account(bed.workspace, new, "admin").await.unwrap();
+    bed.api.add_account(bed.workspace, new, "admin").await.unwrap();
 }
 
 pub(crate) async fn policy(bed: &Bed, change: impl FnOnce(&mut AutomationConfig)) {
-    let mut config = bed.engine.policy(bed.workspace).await.unwrap().config;
+    let mut config = bed.api.policy(bed.workspace).await.unwrap().config;
     change(&mut config);
-    bed.engine.set_policy(bed.workspace, &config, None, "admin").await.unwrap();
+    bed.api.set_policy(bed.workspace, &config, None, "admin").await.unwrap();
 }
 
 /// Everything goes out by itself.
@@ -96,7 +96,7 @@ pub(crate) async fn in_state(bed: &Bed, key: WorkflowKey, state: &str) -> PostRo
 
 /// Somebody looks at the account and says what is there.
 pub(crate) async fn resolve(bed: &Bed, post: PostId, found: Resolution) {
-    let looked = bed.engine.post_view(bed.workspace, post).await.unwrap();
+    let looked = bed.api.post_view(bed.workspace, post).await.unwrap();
     let sends = looked.publication.unwrap().sends.unsigned_abs();
-    bed.engine.resolve_post(bed.workspace, post, sends, found, "ada").await.unwrap();
+    bed.api.resolve_post(bed.workspace, post, sends, found, "ada").await.unwrap();
 }

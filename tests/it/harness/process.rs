@@ -18,12 +18,24 @@ pub(crate) struct WorkerProcess {
 impl WorkerProcess {
     /// Starts one that serves all its agents; returns when it has a session.
     pub(crate) async fn start(bed: &Bed, concurrency: usize) -> Self {
+        Self::start_on(bed, concurrency, &bed.database_url, &bed.redis_url, &[]).await
+    }
+
+    /// One that reaches the bed's servers some other way.
+    pub(crate) async fn start_on(
+        bed: &Bed,
+        concurrency: usize,
+        database_url: &str,
+        redis_url: &str,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let name = unique_name();
         let config = bed.engine.config();
         let child = Command::new(env!("CARGO_BIN_EXE_it_worker"))
             .env("IT_NAME", &name)
-            .env("IT_DATABASE_URL", &bed.database_url)
-            .env("IT_REDIS_URL", &bed.redis_url)
+            .env("IT_DATABASE_URL", database_url)
+            .env("IT_REDIS_URL", redis_url)
+            .envs(environment.iter().copied())
             .env("IT_PREFIX", &bed.prefix)
             .env("IT_CONCURRENCY", concurrency.to_string())
             .env("IT_SESSION_TTL_MS", config.session_ttl.as_millis().to_string())

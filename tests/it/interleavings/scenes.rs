@@ -82,7 +82,7 @@ impl Hand {
     }
 
     async fn ticket(&self, key: WorkflowKey, step: &str) -> (AgentType, Ticket) {
-        let view = self.bed.engine.workflow(key).await.unwrap();
+        let view = self.bed.api.workflow(key).await.unwrap();
         let index = view.run.find_step(&view.plan, step).unwrap();
         let found = view.run.step(index).unwrap();
         assert_eq!(found.state, StepState::Queued, "{step}");
@@ -126,7 +126,7 @@ impl Hand {
         let all = posts(&self.bed, Default::default()).await;
         let post = all.into_iter().find(|post| post.workflow == workflow && post.step_name == step).unwrap();
         self.props.posts.insert(step, post.id);
-        let view = self.bed.engine.post_view(workspace, post.id).await.unwrap();
+        let view = self.bed.api.post_view(workspace, post.id).await.unwrap();
         self.props.questions.insert(step, view.approvals.last().unwrap().id);
     }
 
@@ -134,7 +134,7 @@ impl Hand {
     async fn clear(&mut self, step: &'static str) -> Claimed {
         self.ask(step).await;
         let asked = self.props.questions[step];
-        self.bed.engine.approve(self.props.workspace, asked, None, None, "admin").await.unwrap();
+        self.bed.api.approve(self.props.workspace, asked, None, None, "admin").await.unwrap();
         let ticket = self.ticket(self.props.key, step).await;
         self.props.tickets.insert(step, ticket);
         self.claim(step).await
@@ -276,7 +276,7 @@ pub(super) async fn free() -> Stage {
     hand.bed.execute("DELETE FROM day_quota; UPDATE posts SET slot_at = NULL, slot_by = NULL; UPDATE timers SET due_at = galley_now()").await;
     until("it is time", async || {
         queue_due_steps(&hand.bed.engine).await.unwrap();
-        let view = hand.bed.engine.workflow(hand.props.key).await.unwrap();
+        let view = hand.bed.api.workflow(hand.props.key).await.unwrap();
         view.run.steps.last().is_some_and(|step| step.state == StepState::Queued)
     })
     .await;

@@ -1,6 +1,7 @@
 //! `galley api`: the role that serves the REST API.
 
 use clap::Args;
+use galley_engine::store::Role;
 
 use crate::cli::{Run, Settings};
 use crate::config::{Address, Flags};
@@ -44,7 +45,7 @@ impl Run for Api {
         };
         let listener = listen(address).await?;
         serve_metrics(config.metrics.addr)?;
-        let engine = deployment::production_engine(&settings).await?;
+        let engine = deployment::production_engine(&settings, Role::Api).await?;
         tracing::info!(api.addr = %address, "the API listens on http://{address}");
         let serving = deployment::serve_api(listener, engine.clone(), secret, stop.soft.clone());
         tokio::select! {

@@ -6,6 +6,7 @@ use clap::Args;
 use galley_api::NewToken;
 use galley_api::views::Role;
 use galley_core::ids::WorkspaceId;
+use galley_engine::store::Role as DatabaseRole;
 use galley_engine::{Engine, EngineError};
 use galley_worker::{Stop, WorkerError};
 use secrecy::SecretString;
@@ -141,16 +142,19 @@ async fn serve(
     stop: &Stop,
 ) -> Result<(), Failure> {
     let Ports { api: listener, metrics, preview } = ports;
-    let engine = deployment::engine(config, Changes::default())?;
-    engine.store().migrate().await?;
-    engine.store().check_schema(false).await?;
+    let owner = deployment::store(config, DatabaseRole::Login)?;
+    owner.migrate().await?;
+    owner.check_schema(false).await?;
+    owner.close().await;
+    let engines = Engines::new(config)?;
+    let engine = &engines.publisher;
     let registry = deployment::registry(config)?;
     let mut specs: Vec<_> = registry.specs().cloned().collect();
     specs.push(galley_core::publish::spec().map_err(EngineError::from)?);
     // The worker does it, too; but the sample campaign must not come before it.
     engine.store().register_agents(&specs).await?;
     let secret = home.secret(config)?;
-    let workspace = workspace(&engine).await?;
+    let workspace = workspace(engine).await?;
     let url = format!(
         "http://{}",
         listener.local_addr().map_err(|error| Failure::unexpected("the API has no address").detail(error))?
@@ -158,8 +162,8 @@ async fn serve(
     let network = match preview {
         Some(listener) => {
             let token = home.kept_secret("preview-token")?;
-            let network = site::start(listener, home, &engine, workspace, &token)?;
-            site::connect(&engine, workspace, network.url(), &token).await?;
+            let network = site::start(listener, home, engine, workspace, &token)?;
+            site::connect(engine, workspace, network.url(), &token).await?;
             Some(network)
         }
         None => None,
@@ -171,7 +175,7 @@ async fn serve(
         metrics: metrics.map(|address| format!("http://{address}/metrics")),
         preview: network.as_ref().map(|network| network.url().to_owned()),
     };
-    let mut fleet = Fleet::start(&engine, registry, config, listener, secret, stop)?;
+    let mut fleet = Fleet::start(&engines, registry, config, listener, secret, stop)?;
     file.write(home.folder())?;
     print::say(&format!(
         "{} after {}: {}\n{:5} API, preview network, scheduler, and a worker for {} agent types",
@@ -207,8 +211,34 @@ async fn serve(
         network.stop().await;
     }
     // Or PostgreSQL would wait for the connections.
-    engine.store().close().await;
+    for engine in [&engines.api, &engines.scheduler, &engines.publisher] {
+        engine.store().close().await;
+    }
     done
+}
+
+/// What would be processes of their own, each in its role.
+struct Engines {
+    api: Engine,
+    scheduler: Engine,
+    publisher: Engine,
+}
+
+impl Engines {
+    fn new(config: &Config) -> Result<Self, Failure> {
+        // Together they open as many connections as one process may.
+        let share = |part: u32| {
+            let mut config = config.clone();
+            config.database.connections = (config.database.connections * part / 4).max(2);
+            config
+        };
+        let engine = |part, role| deployment::engine(&share(part), Changes::default(), role);
+        Ok(Self {
+            api: engine(1, DatabaseRole::Api)?,
+            scheduler: engine(1, DatabaseRole::Engine)?,
+            publisher: engine(2, DatabaseRole::Publisher)?,
+        })
+    }
 }
 
 /// Finds the workspace a person begins in, or makes it.
@@ -242,7 +272,7 @@ struct Fleet {
 
 impl Fleet {
     fn start(
-        engine: &Engine,
+        engines: &Engines,
         registry: galley_agents::Registry,
         config: &Config,
         listener: tokio::net::TcpListener,
@@ -251,10 +281,20 @@ impl Fleet {
     ) -> Result<Self, Failure> {
         let options = deployment::worker_options(config)?;
         let stop_duties = CancellationToken::new();
-        let (for_duties, stopped) = (engine.clone(), stop_duties.clone());
+        let (for_duties, stopped) = (engines.scheduler.clone(), stop_duties.clone());
         Ok(Self {
-            worker: tokio::spawn(galley_worker::run(engine.clone(), registry, options, stop.clone())),
-            api: tokio::spawn(deployment::serve_api(listener, engine.clone(), secret, stop.soft.clone())),
+            worker: tokio::spawn(galley_worker::run(
+                engines.publisher.clone(),
+                registry,
+                options,
+                stop.clone(),
+            )),
+            api: tokio::spawn(deployment::serve_api(
+                listener,
+                engines.api.clone(),
+                secret,
+                stop.soft.clone(),
+            )),
             duties: tokio::spawn(async move { galley_engine::run_duties(&for_duties, &stopped).await }),
             stop_duties,
         })

@@ -4,7 +4,7 @@
 use clap::Args;
 use galley_api::views;
 use galley_engine::queue::server_info;
-use galley_engine::store::StoreError;
+use galley_engine::store::{Role, StoreError};
 use secrecy::ExposeSecret;
 
 use crate::cli::{Remote, Run, Settings};
@@ -123,7 +123,7 @@ async fn postgres(config: &Config, report: &mut Report) {
         report.skip("PostgreSQL", "DATABASE_URL is not set here; set it to check the database itself");
         return;
     }
-    let store = match deployment::store(config) {
+    let store = match deployment::store(config, Role::Login) {
         Ok(store) => store,
         Err(failure) => return report.fail("PostgreSQL", failure.line(), "correct DATABASE_URL"),
     };

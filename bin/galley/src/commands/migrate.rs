@@ -1,6 +1,7 @@
 //! `galley migrate`: brings the schema up to this release.
 
 use clap::Args;
+use galley_engine::store::Role;
 
 use crate::cli::{Run, Settings};
 use crate::failure::Failure;
@@ -17,7 +18,7 @@ pub(crate) struct Migrate {}
 impl Run for Migrate {
     async fn run(self, settings: Settings) -> Result<(), Failure> {
         start_logging(&settings.config.log, LogTo::Stderr)?;
-        let store = deployment::store(&settings.config)?;
+        let store = deployment::store(&settings.config, Role::Login)?;
         store.migrate().await?;
         store.check_schema(false).await?;
         store.close().await;

@@ -1,6 +1,7 @@
 //! `galley scheduler`: the role that runs the engine's duties.
 
 use clap::Args;
+use galley_engine::store::Role;
 
 use crate::cli::{Run, Settings};
 use crate::config::Flags;
@@ -28,7 +29,7 @@ impl Run for Scheduler {
         start_logging(&settings.config.log, LogTo::Stderr)?;
         let stop = stop::on_signals()?;
         serve_metrics(settings.config.metrics.addr)?;
-        let engine = deployment::production_engine(&settings).await?;
+        let engine = deployment::production_engine(&settings, Role::Engine).await?;
         tracing::info!("the scheduler runs");
         // Every duty can be dropped at any moment: another scheduler, or the
         // next start, does it again.

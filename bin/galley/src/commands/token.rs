@@ -107,7 +107,9 @@ impl Issue {
         let workspace = match name.parse::<WorkspaceId>() {
             Ok(id) => id,
             Err(_) => {
-                let row = deployment::store(&settings.config)?.workspace_named(&name).await?;
+                let row = deployment::store(&settings.config, galley_engine::store::Role::Login)?
+                    .workspace_named(&name)
+                    .await?;
                 row.ok_or_else(|| unknown_workspace(&name))?.id
             }
         };
@@ -137,7 +139,7 @@ impl Issue {
     }
 }
 
-fn unknown_workspace(name: &str) -> Failure {
+pub(crate) fn unknown_workspace(name: &str) -> Failure {
     Failure::new(Exit::NotFound, format!("there is no workspace `{name}`"))
         .hint("`galley workspace list` shows what there is")
 }

@@ -88,7 +88,7 @@ async fn work(settings: &Settings) -> Result<(), Failure> {
     (settings.changes.agents)(&mut registry).map_err(deployment::register)?;
     let options = deployment::worker_options(config)?;
     serve_metrics(config.metrics.addr)?;
-    let engine = deployment::production_engine(settings).await?;
+    let engine = deployment::production_engine(settings, deployment::worker_role(config)).await?;
     tracing::info!(worker = options.name, concurrency = options.concurrency, "worker {} runs", options.name);
     galley_worker::run(engine.clone(), registry, options, stop).await.map_err(failed)?;
     engine.store().close().await;

@@ -1,194 +1,162 @@
-//! Who is asking: JSON Web Tokens, checked and issued.
+//! Who is asking: JSON Web Tokens and API keys, checked and issued.
+//!
+//! - [`check`]: a token's key and claims; [`claims`]: what they have to say;
+//! - [`keyset`], [`jwks`]: the keys, from a file and from a URL;
+//! - [`issue`]: signing with the deployment's secret;
+//! - [`key`]: API keys; [`ended`]: which of both ended early.
 //!
 //! One key has one algorithm, which the token's header cannot choose. Whatever
 //! is wrong with a token, the caller hears the same 401: the reason is in the
 //! log only.
 
-use std::fmt;
+mod check;
+mod claims;
+mod ended;
+mod issue;
+mod jwks;
+mod key;
+mod keyset;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
+use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::Response;
-use galley_core::ids::WorkspaceId;
-use jiff::Timestamp;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Deserialize, Serialize};
+use secrecy::SecretString;
 
+use self::check::Checker;
+use self::jwks::Jwks;
 use crate::authorize::Caller;
 use crate::config::ApiState;
 use crate::error::ApiError;
-use crate::views::{IssuedToken, Role};
+use crate::views::IssuedToken;
 
-/// The one algorithm of the one key.
-const ALGORITHM: Algorithm = Algorithm::HS256;
+pub(crate) use self::ended::Ended;
+pub(crate) use self::key::NewKey;
 
-/// Who issues tokens, and for whom.
-const NAME: &str = "galley";
+pub use self::claims::TokenRules;
+pub use self::ended::{Identities, REVOKED_WITHIN};
+pub use self::issue::{MIN_SECRET_BYTES, NewToken, Signer, TokenError};
+pub use self::jwks::JwksUrlError;
+pub use self::keyset::{KeySet, KeySetError};
 
-/// How far two clocks may differ, seconds.
-const LEEWAY: u64 = 30;
-
-/// Shortest secret, in bytes: what HS256 itself asks for.
-pub const MIN_SECRET_BYTES: usize = 32;
-
-/// Longest subject, in bytes.
-const MAX_SUBJECT_BYTES: usize = 200;
-
-/// Longest validity: a year.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 3_600);
-
-/// Why no token can be issued.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TokenError {
-    /// The secret can be guessed.
-    #[error(
-        "the JWT secret has fewer than {MIN_SECRET_BYTES} bytes; `openssl rand -hex 32` makes a good one"
-    )]
-    WeakSecret,
-    /// A wish that cannot be granted.
-    #[error("{at}: {problem}")]
-    Invalid {
-        /// The field of the request for a token.
-        at: &'static str,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// Signing failed: a bug.
-    #[error("the token could not be signed: {0}")]
-    Signing(String),
+/// Which tokens are believed.
+#[derive(Clone, Debug)]
+pub struct AuthConfig {
+    /// What tokens have to say.
+    pub rules: TokenRules,
+    /// Keys that vouch for tokens beside the deployment's secret.
+    pub keys: KeySet,
+    /// Where more of them are: `https://…`, or `http://` on this machine.
+    pub jwks_url: Option<String>,
+    /// The least time between two fetches of that URL.
+    pub jwks_pause: Duration,
 }
 
-/// What a new token says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewToken {
-    /// The workspace it opens.
-    pub workspace: WorkspaceId,
-    /// Whom it names: what audit lines will say.
-    pub subject: String,
-    /// What it allows.
-    pub roles: Vec<Role>,
-    /// How long it holds: one second to 365 days.
-    pub ttl: Duration,
-}
-
-/// A token's claims.
-#[derive(Serialize, Deserialize)]
-struct Claims {
-    sub: String,
-    workspace: WorkspaceId,
-    /// Text, not [`Role`]: a role that only a newer release knows allows
-    /// nothing here, but does not void the others.
-    roles: Vec<String>,
-    exp: i64,
-    nbf: i64,
-    iat: i64,
-    iss: String,
-    aud: String,
-}
-
-/// Checks tokens, and signs new ones.
-#[derive(Clone)]
-pub struct Keys {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    decoding: DecodingKey,
-    encoding: EncodingKey,
-    validation: Validation,
-}
-
-impl fmt::Debug for Keys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keys").finish_non_exhaustive()
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self {
+            rules: TokenRules::default(),
+            keys: KeySet::default(),
+            jwks_url: None,
+            jwks_pause: Duration::from_secs(60),
+        }
     }
 }
 
-impl Keys {
-    /// The keys of a secret.
-    ///
-    /// # Errors
-    /// [`TokenError::WeakSecret`].
-    pub fn new(secret: &SecretString) -> Result<Self, TokenError> {
-        let bytes = secret.expose_secret().as_bytes();
-        if bytes.len() < MIN_SECRET_BYTES {
-            return Err(TokenError::WeakSecret);
-        }
-        let mut validation = Validation::new(ALGORITHM);
-        validation.leeway = LEEWAY;
-        validation.validate_nbf = true;
-        validation.set_issuer(&[NAME]);
-        validation.set_audience(&[NAME]);
-        validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
-        Ok(Self {
-            inner: Arc::new(Inner {
-                decoding: DecodingKey::from_secret(bytes),
-                encoding: EncodingKey::from_secret(bytes),
-                validation,
-            }),
-        })
+/// Why the API cannot tell who is asking.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// The secret.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The URL of keys.
+    #[error("the JWKS URL: {0}")]
+    Jwks(#[from] JwksUrlError),
+}
+
+/// What the subject of a key begins with, and no token's does.
+const KEY_SUBJECT: &str = "key:";
+
+/// Checks whoever asks, and signs tokens. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    checker: Checker,
+    signer: Signer,
+    ended: Ended,
+}
+
+impl Door {
+    pub(crate) fn new(
+        secret: &SecretString,
+        config: &AuthConfig,
+        identities: Arc<dyn Identities>,
+    ) -> Result<Self, AuthError> {
+        let signer = Signer::new(secret, config.rules.clone())?;
+        let url = config.jwks_url.as_deref().map(|url| Jwks::new(url, config.jwks_pause)).transpose()?;
+        let checker = Checker::new(secret, config.keys.clone(), url, config.rules.clone());
+        Ok(Self { checker, signer, ended: Ended::new(identities) })
+    }
+
+    /// The longest that a token or a key may hold.
+    pub(crate) fn longest(&self) -> Duration {
+        self.signer.longest()
+    }
+
+    /// What ended early.
+    pub(crate) fn ended(&self) -> &Ended {
+        &self.ended
     }
 
     /// Signs a token.
-    ///
-    /// # Errors
-    /// [`TokenError::Invalid`].
-    pub fn issue(&self, new: &NewToken) -> Result<IssuedToken, TokenError> {
-        let invalid = |at, problem: &str| Err(TokenError::Invalid { at, problem: problem.to_owned() });
-        if !is_subject(&new.subject) {
-            return invalid("subject", "1-200 bytes without control characters");
-        }
-        if new.roles.is_empty() {
-            return invalid("roles", "at least one of producer, approver, operator, auditor, admin");
-        }
-        if new.ttl < Duration::from_secs(1) || new.ttl > LONGEST {
-            return invalid("ttlSeconds", "1 second to 365 days");
-        }
-        let now = Timestamp::now();
-        let expires = Timestamp::from_second(now.as_second().saturating_add_unsigned(new.ttl.as_secs()))
-            .map_err(|error| TokenError::Signing(error.to_string()))?;
-        let claims = Claims {
-            sub: new.subject.clone(),
-            workspace: new.workspace,
-            roles: new.roles.iter().map(|role| role.word().to_owned()).collect(),
-            exp: expires.as_second(),
-            nbf: now.as_second(),
-            iat: now.as_second(),
-            iss: NAME.into(),
-            aud: NAME.into(),
-        };
-        let token = jsonwebtoken::encode(&Header::new(ALGORITHM), &claims, &self.inner.encoding)
-            .map_err(|error| TokenError::Signing(error.to_string()))?;
-        Ok(IssuedToken { token, expires_at: expires.to_string() })
+    pub(crate) fn issue(&self, new: &NewToken) -> Result<IssuedToken, TokenError> {
+        self.signer.issue(new)
     }
 
-    /// Who a token names; why not, if nobody.
-    fn check(&self, token: &str) -> Result<Caller, String> {
-        let data = jsonwebtoken::decode::<Claims>(token, &self.inner.decoding, &self.inner.validation)
-            .map_err(|error| error.to_string())?;
-        let claims = data.claims;
-        if !is_subject(&claims.sub) {
-            return Err("the subject is empty, too long or has control characters".into());
+    /// Who a bearer is.
+    async fn caller(&self, bearer: &str) -> Result<Caller, ApiError> {
+        if key::is_key(bearer) {
+            return self.keyholder(bearer).await;
+        }
+        let claims = self.checker.check(bearer).await.map_err(refuse)?;
+        let (workspace, id, issued) = (claims.workspace, claims.jti.as_deref(), claims.issued());
+        if self.ended.is_revoked(workspace, id, &claims.sub, issued).await? {
+            return Err(refuse("it was revoked".into()));
         }
         let roles = claims.roles.iter().filter_map(|role| role.parse().ok()).collect();
-        Ok(Caller::new(claims.workspace, claims.sub, roles))
+        Ok(Caller::new(claims.workspace, claims.sub, roles).of_deployment(claims.deployment))
+    }
+
+    /// Who a bearer is that says it is a key.
+    async fn keyholder(&self, bearer: &str) -> Result<Caller, ApiError> {
+        let (prefix, secret) = key::parts(bearer).ok_or_else(|| refuse("not a key of ours".into()))?;
+        let keys = self.ended.keys(prefix).await?;
+        let key = keys.iter().find(|key| key::fits(secret, &key.hash));
+        let key = key.ok_or_else(|| refuse("no such key".into()))?;
+        if !key.valid {
+            return Err(refuse("the key was revoked or is over".into()));
+        }
+        self.ended.tell_used(key.workspace, prefix);
+        let roles = key.roles.iter().filter_map(|role| role.parse().ok()).collect();
+        Ok(Caller::new(key.workspace, format!("{KEY_SUBJECT}{prefix}"), roles).of_key())
     }
 }
 
-fn is_subject(text: &str) -> bool {
-    (1..=MAX_SUBJECT_BYTES).contains(&text.len()) && !text.chars().any(char::is_control)
+/// The one answer; why, goes to the log.
+fn refuse(reason: String) -> ApiError {
+    tracing::debug!(reason, "refused a token");
+    ApiError::unauthenticated()
 }
 
-/// Signs a token without an API: `galley token issue`.
-///
-/// # Errors
-/// [`TokenError`].
-pub fn issue_token(secret: &SecretString, new: &NewToken) -> Result<IssuedToken, TokenError> {
-    Keys::new(secret)?.issue(new)
+/// The one bearer of a request.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut given = headers.get_all(AUTHORIZATION).iter();
+    let (value, None) = (given.next()?, given.next()) else { return None };
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// Lets a request pass with a good token only, and says in its span whose it
@@ -198,16 +166,8 @@ pub(crate) async fn require_token(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = header.and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-    });
-    let checked = token.ok_or_else(|| "no bearer token".to_owned()).and_then(|token| state.keys.check(token));
-    let caller = checked.map_err(|reason| {
-        tracing::debug!(reason, "refused a token");
-        ApiError::unauthenticated()
-    })?;
+    let bearer = bearer(request.headers()).ok_or_else(|| refuse("no bearer token".into()))?;
+    let caller = state.door.caller(bearer).await?;
     tracing::Span::current().record("workspace", tracing::field::display(caller.workspace()));
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)

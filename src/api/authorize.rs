@@ -25,8 +25,10 @@ pub(crate) enum Action {
     ControlQueue,
     RepairDeadLetter,
     ReadAudit,
-    ManageWorkspaces,
+    MakeWorkspace,
     IssueToken,
+    ManageKeys,
+    ReadKeys,
     EditPost,
     ApprovePost,
     ResolvePost,
@@ -46,8 +48,10 @@ impl Action {
             Self::ControlQueue => "control queues",
             Self::RepairDeadLetter => "repair dead letters",
             Self::ReadAudit => "read the audit log",
-            Self::ManageWorkspaces => "manage workspaces",
-            Self::IssueToken => "issue tokens",
+            Self::MakeWorkspace => "make workspaces",
+            Self::IssueToken => "issue or revoke tokens",
+            Self::ManageKeys => "make or revoke keys",
+            Self::ReadKeys => "list keys",
             Self::EditPost => "edit or reschedule posts",
             Self::ApprovePost => "approve or reject posts",
             Self::ResolvePost => "resolve posts in doubt",
@@ -71,19 +75,64 @@ impl Action {
             Self::ControlQueue | Self::RepairDeadLetter | Self::ManageAccounts => {
                 &[Role::Operator, Role::Admin]
             }
-            Self::ReadAudit => &[Role::Auditor, Role::Admin],
-            Self::ManageWorkspaces | Self::IssueToken | Self::SetAutomation => &[Role::Admin],
+            Self::ReadAudit | Self::ReadKeys => &[Role::Auditor, Role::Admin],
+            Self::MakeWorkspace | Self::IssueToken | Self::ManageKeys | Self::SetAutomation => &[Role::Admin],
         }
+    }
+
+    /// Whether it reaches beyond the caller's workspace: then no role of a
+    /// workspace suffices.
+    fn is_of_deployment(self) -> bool {
+        match self {
+            // The queues are the fleet's: a pause holds for all workspaces.
+            Self::MakeWorkspace | Self::ControlQueue => true,
+            Self::Read
+            | Self::SubmitWorkflow
+            | Self::CancelWorkflow
+            | Self::StoreTemplate
+            | Self::RepairDeadLetter
+            | Self::ReadAudit
+            | Self::IssueToken
+            | Self::ManageKeys
+            | Self::ReadKeys
+            | Self::EditPost
+            | Self::ApprovePost
+            | Self::ResolvePost
+            | Self::SetAutomation
+            | Self::ManageAccounts
+            | Self::ManageSchedules => false,
+        }
+    }
+
+    /// Whether no key may do it: what somebody made with a stolen one would
+    /// outlive its revocation.
+    fn is_of_people(self) -> bool {
+        matches!(self, Self::IssueToken | Self::ManageKeys | Self::MakeWorkspace)
     }
 }
 
 /// Whether the caller may.
 pub(crate) fn authorize(caller: &Caller, action: Action) -> Result<(), ApiError> {
     let allowed = action.allowed();
-    if caller.roles.iter().any(|role| allowed.contains(role)) {
+    let role = caller.roles.iter().any(|role| allowed.contains(role));
+    let reach = caller.deployment || !action.is_of_deployment();
+    let person = !caller.key || !action.is_of_people();
+    if role && reach && person {
         return Ok(());
     }
     tracing::info!(actor = %caller.subject, ?action, "denied");
+    if role && caller.key && action.is_of_people() {
+        let told = "a key makes no other way in, and ends none; that takes a token of an admin";
+        return Err(ApiError::forbidden(told.into()));
+    }
+    if role {
+        let detail = format!(
+            "this token may not {}: that reaches beyond its workspace and takes a token of the deployment \
+             (`galley token issue --deployment`)",
+            action.phrase()
+        );
+        return Err(ApiError::forbidden(detail));
+    }
     let needed: Vec<_> = allowed.iter().map(|role| role.word()).collect();
     let detail = format!(
         "this token may not {}; that takes one of the roles {}: ask an admin for a token that has one",
@@ -99,11 +148,26 @@ pub(crate) struct Caller {
     workspace: WorkspaceId,
     subject: Arc<str>,
     roles: Arc<[Role]>,
+    deployment: bool,
+    /// Whether it came with an API key.
+    key: bool,
 }
 
 impl Caller {
     pub(crate) fn new(workspace: WorkspaceId, subject: String, roles: Vec<Role>) -> Self {
-        Self { workspace, subject: subject.into(), roles: roles.into() }
+        Self { workspace, subject: subject.into(), roles: roles.into(), deployment: false, key: false }
+    }
+
+    /// The same, reaching beyond its workspace or not.
+    #[must_use]
+    pub(crate) fn of_deployment(self, deployment: bool) -> Self {
+        Self { deployment, ..self }
+    }
+
+    /// The same, come with an API key.
+    #[must_use]
+    pub(crate) fn of_key(self) -> Self {
+        Self { key: true, ..self }
     }
 
     /// For the request's span.
@@ -126,6 +190,36 @@ impl Grant {
     /// A workflow of the caller's own workspace.
     pub(crate) fn key(&self, workflow: WorkflowId) -> WorkflowKey {
         WorkflowKey { workspace: self.workspace, workflow }
+    }
+
+    /// Whether the caller reaches beyond its workspace.
+    pub(crate) fn is_of_deployment(&self) -> bool {
+        self.caller.deployment
+    }
+
+    /// The workspace that a request names: the caller's own when it names none.
+    /// A foreign one is not there, unless the caller is the deployment's.
+    pub(crate) fn enter(&self, named: Option<WorkspaceId>) -> Result<WorkspaceId, ApiError> {
+        match named {
+            Some(id) if id != self.workspace && !self.caller.deployment => {
+                Err(ApiError::not_found("workspace", &id.to_string()))
+            }
+            named => Ok(named.unwrap_or(self.workspace)),
+        }
+    }
+
+    /// Refuses the request unless the caller may hand these roles on: those that
+    /// it has. An admin, who may do everything, has all.
+    pub(crate) fn hand_on(&self, roles: &[Role]) -> Result<(), ApiError> {
+        if roles.is_empty() {
+            let told = "at least one of producer, approver, operator, auditor, admin";
+            return Err(ApiError::invalid("roles", told));
+        }
+        let own = &self.caller.roles;
+        match roles.iter().find(|role| !own.contains(role) && !own.contains(&Role::Admin)) {
+            Some(role) => Err(ApiError::forbidden(format!("this token has not the role {role} itself"))),
+            None => Ok(()),
+        }
     }
 
     /// Refuses the request unless its caller may do this, too: for what only
@@ -154,7 +248,7 @@ macro_rules! permissions {
 
 permissions! {
     Read, SubmitWorkflow, CancelWorkflow, StoreTemplate, ControlQueue, RepairDeadLetter, ReadAudit,
-    ManageWorkspaces, IssueToken, EditPost, ApprovePost, ResolvePost, SetAutomation, ManageAccounts, ManageSchedules,
+    MakeWorkspace, IssueToken, ManageKeys, ReadKeys, EditPost, ApprovePost, ResolvePost, SetAutomation, ManageAccounts, ManageSchedules,
 }
 
 /// Extracts the permission for `P`, or refuses the request.
@@ -189,7 +283,7 @@ mod tests {
     use super::*;
 
     /// Rows: actions; columns: producer, approver, operator, auditor, admin.
-    const TABLE: [(Action, [bool; 5]); 15] = [
+    const TABLE: [(Action, [bool; 5]); 17] = [
         (Action::Read, [true, true, true, true, true]),
         (Action::SubmitWorkflow, [true, false, true, false, true]),
         (Action::CancelWorkflow, [true, false, true, false, true]),
@@ -197,8 +291,10 @@ mod tests {
         (Action::ControlQueue, [false, false, true, false, true]),
         (Action::RepairDeadLetter, [false, false, true, false, true]),
         (Action::ReadAudit, [false, false, false, true, true]),
-        (Action::ManageWorkspaces, [false, false, false, false, true]),
+        (Action::MakeWorkspace, [false, false, false, false, true]),
         (Action::IssueToken, [false, false, false, false, true]),
+        (Action::ManageKeys, [false, false, false, false, true]),
+        (Action::ReadKeys, [false, false, false, true, true]),
         (Action::EditPost, [true, true, false, false, true]),
         (Action::ApprovePost, [false, true, false, false, true]),
         (Action::ResolvePost, [false, true, true, false, true]),
@@ -212,7 +308,18 @@ mod tests {
         for (action, expected) in TABLE {
             for (role, expected) in Role::ALL.into_iter().zip(expected) {
                 let caller = Caller::new(WorkspaceId(Uuid::nil()), "a".into(), vec![role]);
-                assert_eq!(authorize(&caller, action).is_ok(), expected, "{role} {action:?}");
+                let wide = ["MakeWorkspace", "ControlQueue"].contains(&format!("{action:?}").as_str());
+                let allowed = authorize(&caller, action).is_ok();
+                assert_eq!(allowed, expected && !wide, "{role} {action:?}");
+                let allowed = authorize(&caller.of_deployment(true), action).is_ok();
+                assert_eq!(allowed, expected, "the deployment's {role} {action:?}");
+                let key = Caller::new(WorkspaceId(Uuid::nil()), "key:a".into(), vec![role]).of_key();
+                let inner = ["IssueToken", "ManageKeys"].contains(&format!("{action:?}").as_str());
+                assert_eq!(
+                    authorize(&key, action).is_ok(),
+                    expected && !wide && !inner,
+                    "a key's {role} {action:?}"
+                );
             }
             let nobody = Caller::new(WorkspaceId(Uuid::nil()), "a".into(), vec![]);
             assert!(authorize(&nobody, action).is_err(), "no role, {action:?}");

@@ -1,12 +1,13 @@
 //! What the API can be told, and what its handlers share.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use galley_engine::Engine;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::{Keys, TokenError};
+use crate::auth::{AuthConfig, AuthError, Door, Identities};
 use crate::watch::Hub;
 
 /// What a deployment says about its API.
@@ -15,6 +16,8 @@ pub struct ApiConfig {
     /// The HS256 secret that signs and checks tokens; at least
     /// [`MIN_SECRET_BYTES`](crate::MIN_SECRET_BYTES) bytes.
     pub jwt_secret: SecretString,
+    /// Which tokens are believed.
+    pub auth: AuthConfig,
     /// What a request may cost.
     pub limits: Limits,
 }
@@ -22,7 +25,7 @@ pub struct ApiConfig {
 impl ApiConfig {
     /// The defaults, with this secret.
     pub fn new(jwt_secret: SecretString) -> Self {
-        Self { jwt_secret, limits: Limits::default() }
+        Self { jwt_secret, auth: AuthConfig::default(), limits: Limits::default() }
     }
 }
 
@@ -47,10 +50,10 @@ impl Default for Limits {
 pub struct ApiState {
     /// Does everything.
     pub engine: Engine,
-    /// Checks tokens, and signs new ones.
-    pub keys: Keys,
     /// What a request may cost.
     pub limits: Limits,
+    /// Checks whoever asks, and signs tokens.
+    pub(crate) door: Door,
     /// Tells event streams of changes.
     pub(crate) hub: Hub,
     /// Ends event streams when the server stops.
@@ -61,10 +64,23 @@ impl ApiState {
     /// The state of an API over an engine.
     ///
     /// # Errors
-    /// [`TokenError::WeakSecret`].
-    pub fn new(engine: Engine, config: &ApiConfig) -> Result<Self, TokenError> {
+    /// A weak secret, or a JWKS URL that is none.
+    pub fn new(engine: Engine, config: &ApiConfig) -> Result<Self, AuthError> {
+        let identities = Arc::new(engine.store().clone());
+        Self::with_identities(engine, config, identities)
+    }
+
+    /// The same, asking somebody else than the engine's store who is let in.
+    ///
+    /// # Errors
+    /// As [`ApiState::new`].
+    pub fn with_identities(
+        engine: Engine,
+        config: &ApiConfig,
+        identities: Arc<dyn Identities>,
+    ) -> Result<Self, AuthError> {
         Ok(Self {
-            keys: Keys::new(&config.jwt_secret)?,
+            door: Door::new(&config.jwt_secret, &config.auth, identities)?,
             limits: config.limits,
             hub: Hub::new(engine.clone()),
             closing: CancellationToken::new(),

@@ -21,7 +21,10 @@ mod trace;
 pub mod views;
 mod watch;
 
-pub use auth::{Keys, MIN_SECRET_BYTES, NewToken, TokenError, issue_token};
+pub use auth::{
+    AuthConfig, AuthError, Identities, JwksUrlError, KeySet, KeySetError, MIN_SECRET_BYTES, NewToken,
+    REVOKED_WITHIN, Signer, TokenError, TokenRules,
+};
 pub use config::{ApiConfig, ApiState, Limits};
 pub use cursor::{BadCursor, Binding};
 pub use openapi::openapi;

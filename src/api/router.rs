@@ -15,8 +15,8 @@ use crate::config::{ApiState, Limits};
 use crate::frame::{frame, panicked};
 use crate::openapi;
 use crate::resources::{
-    accounts, agents, approvals, audit, automation, dead_letters, events, health, posts, queues, schedules,
-    tasks, templates, tokens, why, workers, workflows, workspaces,
+    accounts, agents, approvals, audit, automation, dead_letters, events, health, keys, posts, queues,
+    schedules, tasks, templates, tokens, why, workers, workflows, workspaces,
 };
 
 /// Routes that take a token.
@@ -64,6 +64,9 @@ pub(crate) fn closed_routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(dead_letters::discard))
         .routes(routes!(workspaces::list, workspaces::create))
         .routes(routes!(tokens::issue))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::revoke))
         .routes(routes!(audit::list))
         .routes(routes!(why::show))
 }

@@ -13,6 +13,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "publishing", include_str!("../../migrations/0002_publishing.sql")),
     (3, "control_versions", include_str!("../../migrations/0003_control_versions.sql")),
     (4, "isolation", include_str!("../../migrations/0004_isolation.sql")),
+    (5, "identity", include_str!("../../migrations/0005_identity.sql")),
 ];
 
 /// The body that `galley_now()` must have outside tests.

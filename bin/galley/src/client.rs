@@ -359,6 +359,8 @@ fn list_command(path: &str) -> &'static str {
         "approvals" => "`galley approval list`",
         "accounts" => "`galley account list`",
         "schedules" => "`galley schedule list`",
+        "keys" => "`galley key list`",
+        "tokens" | "workspaces" => "`galley workspace list`",
         _ => "`galley workflow list`",
     }
 }

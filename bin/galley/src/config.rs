@@ -164,6 +164,16 @@ config! {
     auth: Auth {
         /// What tokens are signed with: at least 32 characters, the same for all API servers.
         jwt_secret: Option<SecretString> = "", "GALLEY_JWT_SECRET";
+        /// A JWK Set (JSON) of further keys that vouch for tokens: EdDSA, ES256, RS256 or HS256, each with its `kid` and `alg`.
+        keys_file: Option<PathBuf> = "", "GALLEY_AUTH_KEYS_FILE";
+        /// A URL of such a set, of public keys alone; `https://`, or `http://` on this machine. Fetched again for an unknown `kid`, at most once a minute.
+        jwks_url: Option<String> = "", "GALLEY_AUTH_JWKS_URL";
+        /// The `iss` of tokens under those keys. Tokens of the secret say `galley`.
+        issuer: String = "galley", "GALLEY_AUTH_ISSUER";
+        /// The `aud` of every token.
+        audience: String = "galley", "GALLEY_AUTH_AUDIENCE";
+        /// Days a token may hold at most, from its issue to its end.
+        max_lifetime_days: u32 = "365", "GALLEY_AUTH_MAX_LIFETIME_DAYS";
     }
     /// Logs.
     log: Log {

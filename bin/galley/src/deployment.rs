@@ -7,6 +7,7 @@ use std::time::Duration;
 use galley_agents::{
     Definitions, OfflineConfig, OfflineOrders, OpenAiConfig, ProviderConfig, RegisterError, Registry,
 };
+use galley_api::{ApiConfig, KeySet, Signer, TokenRules};
 use galley_engine::queue::{RedisConfig, RedisQueue};
 use galley_engine::store::{Role, Store};
 use galley_engine::{Engine, EngineConfig, Seal};
@@ -239,6 +240,51 @@ pub(crate) fn jwt_secret(config: &Config) -> Result<SecretString, Failure> {
     }
 }
 
+/// What tokens have to say.
+///
+/// # Errors
+/// A lifetime of none.
+pub(crate) fn token_rules(config: &Config) -> Result<TokenRules, Failure> {
+    let auth = &config.auth;
+    if auth.max_lifetime_days == 0 {
+        return Err(Failure::usage("setting auth.max_lifetime_days has a value that cannot be used")
+            .detail("no token could hold")
+            .hint("write at least 1"));
+    }
+    Ok(TokenRules {
+        issuer: auth.issuer.clone(),
+        audience: auth.audience.clone(),
+        max_lifetime: Duration::from_secs(u64::from(auth.max_lifetime_days) * 86_400),
+    })
+}
+
+/// What signs tokens here.
+///
+/// # Errors
+/// A weak secret.
+pub(crate) fn signer(secret: &SecretString, config: &Config) -> Result<Signer, Failure> {
+    Signer::new(secret, token_rules(config)?)
+        .map_err(|error| Failure::usage("no token can be signed").detail(error))
+}
+
+/// What the API is told.
+///
+/// # Errors
+/// A key file that cannot be used.
+pub(crate) fn api_config(config: &Config, secret: SecretString) -> Result<ApiConfig, Failure> {
+    let mut api = ApiConfig::new(secret);
+    api.auth.rules = token_rules(config)?;
+    api.auth.jwks_url.clone_from(&config.auth.jwks_url);
+    if let Some(path) = &config.auth.keys_file {
+        let wrong = || Failure::usage(format!("the key file {} cannot be used", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            wrong().detail(error).hint("setting auth.keys_file names a JWK Set that this process can read")
+        })?;
+        api.auth.keys = KeySet::parse(&text).map_err(|error| wrong().detail(error))?;
+    }
+    Ok(api)
+}
+
 /// A task of the role that panicked: a bug that the panic hook has logged.
 pub(crate) fn broken(what: &str, error: &tokio::task::JoinError) -> Failure {
     Failure::new(Exit::Unexpected, format!("{what} ended by itself")).detail(error)
@@ -247,14 +293,14 @@ pub(crate) fn broken(what: &str, error: &tokio::task::JoinError) -> Failure {
 /// Serves the API until told to stop.
 ///
 /// # Errors
-/// A weak secret, or a socket that broke.
+/// A weak secret, a JWKS URL that is none, or a socket that broke.
 pub(crate) async fn serve_api(
     listener: tokio::net::TcpListener,
     engine: Engine,
-    secret: SecretString,
+    config: &ApiConfig,
     stop: tokio_util::sync::CancellationToken,
 ) -> Result<(), Failure> {
-    let state = galley_api::ApiState::new(engine, &galley_api::ApiConfig::new(secret))
+    let state = galley_api::ApiState::new(engine, config)
         .map_err(|error| Failure::usage("the API cannot start").detail(error))?;
     galley_api::serve(listener, state, stop)
         .await

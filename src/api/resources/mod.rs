@@ -8,6 +8,7 @@ pub(crate) mod automation;
 pub(crate) mod dead_letters;
 pub(crate) mod events;
 pub(crate) mod health;
+pub(crate) mod keys;
 pub(crate) mod posts;
 pub(crate) mod queues;
 pub(crate) mod schedules;

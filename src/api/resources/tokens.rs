@@ -1,5 +1,5 @@
-//! Tokens: issue. They are signed, not stored; each leaves an audit line in the
-//! workspace it opens.
+//! Tokens: issue, revoke. They are signed, not stored; each leaves an audit line
+//! in the workspace it opens.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CACHE_CONTROL;
 use axum::response::IntoResponse;
-use galley_engine::store::AuditWrite;
-use serde_json::json;
+use galley_engine::store::{AuditWrite, MOST_REVOKED, Revoke};
+use serde_json::{Value, json};
 
-use crate::auth::{NewToken, TokenError};
+use crate::auth::{NewToken, REVOKED_WITHIN, TokenError};
 use crate::authorize::{IssueToken as MayIssue, May};
 use crate::config::ApiState;
-use crate::error::ApiError;
-use crate::extract::Body;
-use crate::views::{IssueToken, IssuedToken};
+use crate::error::{ApiError, CONFLICT};
+use crate::extract::{Body, to_the_end};
+use crate::views::{IssueToken, IssuedToken, RevokeTokens, RevokedTokens};
 
 /// Issues a token for a workspace.
 #[utoipa::path(
@@ -29,14 +29,21 @@ pub(crate) async fn issue(
     grant: May<MayIssue>,
     Body(wish): Body<IssueToken>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let workspace = wish.workspace_id.unwrap_or(grant.workspace);
+    let workspace = grant.enter(wish.workspace_id)?;
+    if wish.deployment && !grant.is_of_deployment() {
+        let told = "only a token of the deployment issues another one";
+        return Err(ApiError::forbidden(told.into()));
+    }
+    if !wish.roles.is_empty() {
+        grant.hand_on(&wish.roles)?;
+    }
     if state.engine.store().workspace(workspace).await?.is_none() {
-        let told = format!("there is no workspace {workspace}; see `galley workspace list`");
-        return Err(ApiError::invalid("workspaceId", told));
+        return Err(ApiError::not_found("workspace", &workspace.to_string()));
     }
     let ttl = Duration::from_secs(wish.ttl_seconds);
-    let new = NewToken { workspace, subject: wish.subject, roles: wish.roles, ttl };
-    let issued = state.keys.issue(&new).map_err(|error| match error {
+    let new =
+        NewToken { workspace, subject: wish.subject, roles: wish.roles, ttl, deployment: wish.deployment };
+    let issued = state.door.issue(&new).map_err(|error| match error {
         TokenError::Invalid { at, problem } => ApiError::invalid(at, problem),
         other => ApiError::internal(other.to_string()),
     })?;
@@ -46,9 +53,73 @@ pub(crate) async fn issue(
         key: None,
         actor: grant.actor.to_string(),
         action: "token.issue",
-        object: new.subject,
-        detail: Some(json!({ "roles": new.roles, "expiresAt": issued.expires_at }).to_string()),
+        object: new.subject.clone(),
+        detail: Some(line_of(&new, &issued).to_string()),
     };
     state.engine.store().audit(line).await?;
     Ok((StatusCode::CREATED, [(CACHE_CONTROL, "no-store")], Json(issued)))
+}
+
+/// Longest name of what is revoked, in bytes.
+const MAX_REVOKED_BYTES: usize = 200;
+
+/// Ends tokens before their time: one by its id, or all that a subject was
+/// issued until now.
+///
+/// Every API server refuses them after two seconds at most. A token that the
+/// subject is issued within the same second is refused, too. Keys that the
+/// subject made are not touched: `GET /v1/keys` shows who made them.
+#[utoipa::path(
+    post, path = "/v1/tokens/revoke", operation_id = "revokeTokens", tag = "workspaces",
+    request_body = RevokeTokens,
+    responses((status = 200, description = "Revoked", body = RevokedTokens)),
+)]
+pub(crate) async fn revoke(
+    State(state): State<ApiState>,
+    grant: May<MayIssue>,
+    Body(wish): Body<RevokeTokens>,
+) -> Result<Json<RevokedTokens>, ApiError> {
+    let workspace = grant.enter(wish.workspace_id)?;
+    let (at, name, what) = match (&wish.id, &wish.subject) {
+        (Some(id), None) => ("id", id, Revoke::Token(id.clone())),
+        (None, Some(subject)) => ("subject", subject, Revoke::Subject(subject.clone())),
+        _ => return Err(ApiError::invalid("body", "name either `id` or `subject`")),
+    };
+    if name.is_empty() || name.len() > MAX_REVOKED_BYTES || name.chars().any(char::is_control) {
+        let told = format!("1-{MAX_REVOKED_BYTES} bytes without control characters");
+        return Err(ApiError::invalid(at, told));
+    }
+    let audit = AuditWrite {
+        workspace,
+        key: None,
+        actor: grant.actor.to_string(),
+        action: if wish.id.is_some() { "token.revoke" } else { "subject.revoke" },
+        object: name.clone(),
+        detail: None,
+    };
+    let (store, longest) = (state.engine.store().clone(), state.door.longest());
+    let revoked = to_the_end(async move { store.revoke(what, longest, audit).await }).await?;
+    if !revoked {
+        let told = format!(
+            "workspace {workspace} has {MOST_REVOKED} of them revoked already; revoke a subject instead of \
+             single tokens, or change the deployment's secret"
+        );
+        return Err(ApiError::new(CONFLICT, told));
+    }
+    state.door.ended().forget_revocations(workspace);
+    Ok(Json(RevokedTokens {
+        workspace_id: workspace,
+        id: wish.id,
+        subject: wish.subject,
+        within_seconds: REVOKED_WITHIN.as_secs(),
+    }))
+}
+
+/// What the audit line says of a token: never the token itself.
+fn line_of(new: &NewToken, issued: &IssuedToken) -> Value {
+    let mut line = json!({ "id": issued.id, "roles": new.roles, "expiresAt": issued.expires_at });
+    if new.deployment {
+        line["deployment"] = true.into();
+    }
+    line
 }

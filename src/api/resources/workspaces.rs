@@ -1,26 +1,34 @@
-//! Workspaces: create, list. Admins are the deployment's, not a workspace's.
+//! Workspaces: create, list. A workspace's token knows its own; only a token of
+//! the deployment makes and sees others.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 
-use crate::authorize::{ManageWorkspaces, May};
+use crate::authorize::{MakeWorkspace, May, Read};
 use crate::config::ApiState;
 use crate::error::ApiError;
 use crate::extract::{Body, to_the_end};
 use crate::views::{CreateWorkspace, Page, Workspace};
 
 /// Lists the workspaces, by name.
+///
+/// All of them to a token of the deployment, else the token's own.
 #[utoipa::path(
     get, path = "/v1/workspaces", operation_id = "listWorkspaces", tag = "workspaces",
-    responses((status = 200, description = "All of them", body = Page<Workspace>)),
+    responses((status = 200, description = "Those the token opens", body = Page<Workspace>)),
 )]
 pub(crate) async fn list(
     State(state): State<ApiState>,
-    _grant: May<ManageWorkspaces>,
+    grant: May<Read>,
 ) -> Result<Json<Page<Workspace>>, ApiError> {
-    let workspaces = state.engine.store().list_workspaces().await?;
+    let store = state.engine.store();
+    let workspaces = if grant.is_of_deployment() {
+        store.list_workspaces().await?
+    } else {
+        store.workspace(grant.workspace).await?.into_iter().collect()
+    };
     Ok(Json(Page { items: workspaces.into_iter().map(Into::into).collect(), next_cursor: None }))
 }
 
@@ -36,7 +44,7 @@ pub(crate) async fn list(
 )]
 pub(crate) async fn create(
     State(state): State<ApiState>,
-    grant: May<ManageWorkspaces>,
+    grant: May<MakeWorkspace>,
     Body(new): Body<CreateWorkspace>,
 ) -> Result<impl IntoResponse, ApiError> {
     let actor = grant.actor.clone();

@@ -15,6 +15,7 @@ mod dead_letters;
 mod definition;
 mod events;
 mod health;
+mod keys;
 mod posts;
 mod problem;
 mod queues;
@@ -39,6 +40,7 @@ pub use dead_letters::{
 pub use definition::{DefinitionShape, ForEachShape, RetryOverrideShape, StepShape};
 pub use events::{StepEvent, WorkflowEvent};
 pub use health::{Check, Health, Readiness, Ready};
+pub use keys::{ApiKey, CreateKey, CreatedKey, RevokeTokens, RevokedTokens};
 pub use posts::{
     EditPost, EditedPost, Post, PostContent, PostDetail, PostRevision, Publication, PublicationEvent, Reject,
     ReschedulePost, Resolution, ResolvePost,

@@ -49,7 +49,8 @@ fn one() -> u32 {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct IssueToken {
-    /// The workspace it opens; the admin's own when absent.
+    /// The workspace it opens; the caller's own when absent. Another one takes
+    /// a token of the deployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Uuid>)]
     pub workspace_id: Option<WorkspaceId>,
@@ -57,10 +58,15 @@ pub struct IssueToken {
     pub subject: String,
     /// What it allows; at least one.
     pub roles: Vec<Role>,
-    /// How long it holds, seconds: at most 365 days, one hour when absent.
+    /// How long it holds, seconds: at most what the deployment allows (365 days unless
+    /// it says otherwise), one hour when absent.
     #[serde(default = "one_hour")]
     #[schema(minimum = 1, maximum = 31536000, default = 3600)]
     pub ttl_seconds: u64,
+    /// Whether it is for the whole deployment, not for its workspace alone;
+    /// only such a token issues another one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deployment: bool,
 }
 
 fn one_hour() -> u64 {
@@ -73,6 +79,8 @@ fn one_hour() -> u64 {
 pub struct IssuedToken {
     /// Goes into `Authorization: Bearer …`.
     pub token: String,
+    /// Its id: what it is revoked by.
+    pub id: String,
     /// When it ends to hold.
     #[schema(format = DateTime)]
     pub expires_at: String,
@@ -80,6 +88,9 @@ pub struct IssuedToken {
 
 impl std::fmt::Debug for IssuedToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("IssuedToken").field("expires_at", &self.expires_at).finish_non_exhaustive()
+        f.debug_struct("IssuedToken")
+            .field("id", &self.id)
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
     }
 }

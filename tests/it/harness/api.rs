@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use galley_api::views::Role;
-use galley_api::{ApiConfig, ApiState, Limits, NewToken, issue_token, serve};
+use galley_api::{ApiConfig, ApiState, Limits, NewToken, Signer, TokenRules, serve};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -26,7 +26,7 @@ impl Api {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let secret = SecretString::from(SECRET);
         let limits = Limits { body_bytes: 1 << 20, request_timeout: Duration::from_secs(20) };
-        let config = ApiConfig { jwt_secret: secret.clone(), limits };
+        let config = ApiConfig { limits, ..ApiConfig::new(secret.clone()) };
         let state = ApiState::new(bed.api.clone(), &config).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
@@ -37,8 +37,9 @@ impl Api {
             subject: "ada".into(),
             roles: vec![role],
             ttl: Duration::from_secs(3_600),
+            deployment: false,
         };
-        let token = issue_token(&secret, &new).unwrap().token;
+        let token = Signer::new(&secret, TokenRules::default()).unwrap().issue(&new).unwrap().token;
         Self { address, token, client: reqwest::Client::new(), _stop: stop.drop_guard() }
     }
 

@@ -38,7 +38,7 @@ impl Run for Api {
         let config = &settings.config;
         start_logging(&config.log, LogTo::Stderr)?;
         let stop = stop::on_signals()?;
-        let secret = deployment::jwt_secret(config)?;
+        let api = deployment::api_config(config, deployment::jwt_secret(config)?)?;
         let Address::At(address) = config.api.addr else {
             return Err(Failure::usage("setting api.addr is `off`, so there is nothing to serve")
                 .hint("give an address, such as --addr 127.0.0.1:8080"));
@@ -47,7 +47,7 @@ impl Run for Api {
         serve_metrics(config.metrics.addr)?;
         let engine = deployment::production_engine(&settings, Role::Api).await?;
         tracing::info!(api.addr = %address, "the API listens on http://{address}");
-        let serving = deployment::serve_api(listener, engine.clone(), secret, stop.soft.clone());
+        let serving = deployment::serve_api(listener, engine.clone(), &api, stop.soft.clone());
         tokio::select! {
             served = serving => served?,
             () = stop.hard.cancelled() => {}

@@ -3,13 +3,12 @@
 use std::time::Instant;
 
 use clap::Args;
-use galley_api::NewToken;
 use galley_api::views::Role;
+use galley_api::{ApiConfig, NewToken, Signer};
 use galley_core::ids::WorkspaceId;
 use galley_engine::store::Role as DatabaseRole;
 use galley_engine::{Engine, EngineError};
 use galley_worker::{Stop, WorkerError};
-use secrecy::SecretString;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -170,12 +169,13 @@ async fn serve(
     };
     let file = DevFile {
         url: url.clone(),
-        token: token_for(&secret, workspace)?,
+        token: token_for(&deployment::signer(&secret, config)?, workspace)?,
         pid: std::process::id(),
         metrics: metrics.map(|address| format!("http://{address}/metrics")),
         preview: network.as_ref().map(|network| network.url().to_owned()),
     };
-    let mut fleet = Fleet::start(&engines, registry, config, listener, secret, stop)?;
+    let api = deployment::api_config(config, secret)?;
+    let mut fleet = Fleet::start(&engines, registry, config, listener, api, stop)?;
     file.write(home.folder())?;
     print::say(&format!(
         "{} after {}: {}\n{:5} API, preview network, scheduler, and a worker for {} agent types",
@@ -257,9 +257,16 @@ async fn workspace(engine: &Engine) -> Result<WorkspaceId, Failure> {
     }
 }
 
-fn token_for(secret: &SecretString, workspace: WorkspaceId) -> Result<String, Failure> {
-    let new = NewToken { workspace, subject: "dev".into(), roles: Role::ALL.to_vec(), ttl: TOKEN_LIFETIME };
-    Ok(galley_api::issue_token(secret, &new).map_err(token::refused)?.token)
+/// Whoever reads this folder has the secret, too: the token reaches as far.
+fn token_for(signer: &Signer, workspace: WorkspaceId) -> Result<String, Failure> {
+    let new = NewToken {
+        workspace,
+        subject: "dev".into(),
+        roles: Role::ALL.to_vec(),
+        ttl: signer.longest().min(TOKEN_LIFETIME),
+        deployment: true,
+    };
+    Ok(signer.issue(&new).map_err(token::refused)?.token)
 }
 
 /// What runs in this process beside the talk.
@@ -276,12 +283,13 @@ impl Fleet {
         registry: galley_agents::Registry,
         config: &Config,
         listener: tokio::net::TcpListener,
-        secret: SecretString,
+        api: ApiConfig,
         stop: &Stop,
     ) -> Result<Self, Failure> {
         let options = deployment::worker_options(config)?;
         let stop_duties = CancellationToken::new();
         let (for_duties, stopped) = (engines.scheduler.clone(), stop_duties.clone());
+        let (served, soft) = (engines.api.clone(), stop.soft.clone());
         Ok(Self {
             worker: tokio::spawn(galley_worker::run(
                 engines.publisher.clone(),
@@ -289,12 +297,7 @@ impl Fleet {
                 options,
                 stop.clone(),
             )),
-            api: tokio::spawn(deployment::serve_api(
-                listener,
-                engines.api.clone(),
-                secret,
-                stop.soft.clone(),
-            )),
+            api: tokio::spawn(async move { deployment::serve_api(listener, served, &api, soft).await }),
             duties: tokio::spawn(async move { galley_engine::run_duties(&for_duties, &stopped).await }),
             stop_duties,
         })

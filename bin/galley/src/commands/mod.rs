@@ -14,6 +14,7 @@ mod dead;
 mod demo;
 mod dev;
 mod doctor;
+mod key;
 mod migrate;
 mod openapi;
 mod post;
@@ -79,6 +80,7 @@ commands! {
     bench_worker::BenchWorker,
     workspace::Workspace,
     token::Token,
+    key::Key,
     audit::Audit,
     openapi::Openapi,
     completions::Completions,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use galley_api::views::{IssueToken, IssuedToken, Role, Workspace};
+use galley_api::views::{IssueToken, IssuedToken, RevokeTokens, Role, Workspace};
 use galley_api::{NewToken, TokenError};
 use galley_core::ids::WorkspaceId;
 
@@ -14,7 +14,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::{deployment, print, time};
 
-/// Issue tokens
+/// Issue tokens, and end them early
 #[derive(Debug, Args)]
 #[command(
     after_help = "Roles: producer (submits), approver, operator (queues, dead letters), auditor (audit log), admin (everything)
@@ -22,8 +22,10 @@ use crate::{deployment, print, time};
 Examples:
   galley token issue --role producer --subject ci
   galley token issue --workspace acme --role operator --role auditor --ttl 30d
-  galley token issue --workspace acme --role admin --direct     the first one of a deployment:
-                                     needs GALLEY_JWT_SECRET and DATABASE_URL, no token"
+  galley token issue --workspace acme --role admin --deployment --direct
+                                     the first one of a deployment: needs GALLEY_JWT_SECRET and DATABASE_URL, no token
+  galley token revoke --id 0f3c…     one token, by the id that was shown when it was issued
+  galley token revoke --subject ada  all that ada was issued until now"
 )]
 pub(crate) struct Token {
     #[command(subcommand)]
@@ -36,6 +38,22 @@ pub(crate) struct Token {
 enum TokenCommand {
     /// Issue a token; prints it, once
     Issue(Issue),
+    /// End tokens early: one by its id, or all of a subject
+    Revoke(Revoke),
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["id", "subject"])))]
+struct Revoke {
+    /// A token, by its id
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    /// All tokens that somebody was issued until now
+    #[arg(long, value_name = "NAME")]
+    subject: Option<String>,
+    /// The workspace they open, by name or id; your own token's when absent
+    #[arg(long, value_name = "WORKSPACE")]
+    workspace: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -52,12 +70,16 @@ struct Issue {
     /// How long it holds: 90s, 15m, 12h or 30d
     #[arg(long, value_name = "TIME", default_value = "30d", value_parser = lifetime)]
     ttl: Duration,
+    /// For the whole deployment: makes and lists workspaces, issues tokens for
+    /// others, controls queues
+    #[arg(long)]
+    deployment: bool,
     /// Sign it here (GALLEY_JWT_SECRET) instead of asking the API
     #[arg(long)]
     direct: bool,
 }
 
-fn lifetime(text: &str) -> Result<Duration, String> {
+pub(super) fn lifetime(text: &str) -> Result<Duration, String> {
     let told = || "write a number and s, m, h or d, such as 12h".to_owned();
     let unit = text.chars().last().ok_or_else(told)?;
     let seconds: u64 = match unit {
@@ -77,7 +99,25 @@ impl Run for Token {
     }
 
     async fn run(self, settings: Settings) -> Result<(), Failure> {
-        let TokenCommand::Issue(mut issue) = self.command;
+        let mut issue = match self.command {
+            TokenCommand::Issue(issue) => issue,
+            TokenCommand::Revoke(revoke) => {
+                let client = Remote::client(&settings)?;
+                let workspace_id = workspace_id(&client, revoke.workspace).await?;
+                let told = match (&revoke.id, &revoke.subject) {
+                    (Some(id), _) => format!("token {id} is revoked"),
+                    (None, subject) => {
+                        let subject = subject.as_deref().unwrap_or_default();
+                        format!(
+                            "all tokens that {subject} was issued until now are revoked; its keys are not"
+                        )
+                    }
+                };
+                let body = RevokeTokens { workspace_id, id: revoke.id, subject: revoke.subject };
+                let answer = client.post(&["v1", "tokens", "revoke"], &body).await?;
+                return cli::done(self.remote.json, &answer, &told);
+            }
+        };
         issue.roles.sort_unstable();
         issue.roles.dedup();
         let subject = issue.subject.clone().unwrap_or_else(login);
@@ -92,9 +132,10 @@ impl Run for Token {
         let issued: IssuedToken = client::read(&answer)?;
         print::data(&format!("{}\n", issued.token))?;
         print::say(&format!(
-            "it holds until {} ({}); it is stored nowhere",
+            "it holds until {} ({}); it is stored nowhere; its id is {}",
             issued.expires_at,
-            time::ago(&issued.expires_at)
+            time::ago(&issued.expires_at),
+            issued.id
         ));
         Ok(())
     }
@@ -113,30 +154,37 @@ impl Issue {
                 row.ok_or_else(|| unknown_workspace(&name))?.id
             }
         };
-        let new = NewToken { workspace, subject, roles: self.roles, ttl: self.ttl };
-        cli::json_of(&galley_api::issue_token(&secret, &new).map_err(refused)?)
+        let new =
+            NewToken { workspace, subject, roles: self.roles, ttl: self.ttl, deployment: self.deployment };
+        cli::json_of(&deployment::signer(&secret, &settings.config)?.issue(&new).map_err(refused)?)
     }
 
     async fn ask(self, subject: String, settings: &Settings) -> Result<serde_json::Value, Failure> {
         let client = Remote::client(settings)?;
-        let workspace_id = match self.workspace {
-            None => None,
-            Some(name) => Some(match name.parse::<WorkspaceId>() {
-                Ok(id) => id,
-                Err(_) => {
-                    let listed = client.list_all(&["v1", "workspaces"]).await?;
-                    let known: Vec<Workspace> = listed.items()?;
-                    known
-                        .into_iter()
-                        .find(|known| known.name == name)
-                        .ok_or_else(|| unknown_workspace(&name))?
-                        .id
-                }
-            }),
+        let workspace_id = workspace_id(&client, self.workspace).await?;
+        let body = IssueToken {
+            workspace_id,
+            subject,
+            roles: self.roles,
+            ttl_seconds: self.ttl.as_secs(),
+            deployment: self.deployment,
         };
-        let body = IssueToken { workspace_id, subject, roles: self.roles, ttl_seconds: self.ttl.as_secs() };
         client.create(&["v1", "tokens"], &body, &cli::new_key()).await
     }
+}
+
+/// The id of a workspace that is named by its name or id.
+pub(super) async fn workspace_id(
+    client: &client::Client,
+    named: Option<String>,
+) -> Result<Option<WorkspaceId>, Failure> {
+    let Some(name) = named else { return Ok(None) };
+    if let Ok(id) = name.parse() {
+        return Ok(Some(id));
+    }
+    let known: Vec<Workspace> = client.list_all(&["v1", "workspaces"]).await?.items()?;
+    let found = known.into_iter().find(|known| known.name == name);
+    Ok(Some(found.ok_or_else(|| unknown_workspace(&name))?.id))
 }
 
 pub(crate) fn unknown_workspace(name: &str) -> Failure {

@@ -5,4 +5,5 @@
 mod access;
 mod api;
 mod description;
+mod keys;
 mod problems;

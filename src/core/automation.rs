@@ -47,6 +47,11 @@ pub struct AutomationConfig {
     pub mode: Mode,
     /// Whether every post needs an approval whatever the mode says.
     pub content_approval_required: bool,
+    /// Whether whoever approves must be somebody else than who wrote it and who
+    /// submitted its workflow. Left out while false: an older release does not
+    /// know it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub four_eyes: bool,
     /// The agent types that may run; absent: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled_agents: Option<Vec<AgentType>>,
@@ -71,6 +76,7 @@ impl Default for AutomationConfig {
         Self {
             mode: Mode::default(),
             content_approval_required: true,
+            four_eyes: false,
             enabled_agents: None,
             schedule_automation: false,
             allowed_platforms: None,

@@ -38,6 +38,7 @@ impl Engine {
         actor: &str,
     ) -> Result<ApprovalRow, EngineError> {
         let asked = self.open_question(workspace, id, seen_hash).await?;
+        self.second_pair_of_eyes(&asked, actor).await?;
         let ops = vec![answer(&asked, "approved", actor, note)];
         self.answer(&asked, Event::Approved { step: asked.step }, ops, "approval.approve", actor).await?;
         self.approval(workspace, id).await
@@ -68,6 +69,34 @@ impl Engine {
         };
         self.answer(&asked, event, ops, "approval.reject", actor).await?;
         self.approval(workspace, id).await
+    }
+
+    /// Says why somebody may not approve under a policy of four eyes. The
+    /// transaction of the answer decides; this finds the words.
+    async fn second_pair_of_eyes(&self, asked: &ApprovalRow, actor: &str) -> Result<(), EngineError> {
+        if !self.policy(asked.workspace).await?.config.four_eyes {
+            return Ok(());
+        }
+        let id = asked.id;
+        let refuse = |why: &str| {
+            Err(EngineError::Conflict(format!(
+                "approval {id} needs a second pair of eyes (the policy's fourEyes): {why}; somebody else has to approve it"
+            )))
+        };
+        if actor.starts_with("key:") {
+            return refuse("a key is nobody's eyes");
+        }
+        let workflow = self.store().workflow(asked.key()).await?;
+        if workflow.is_some_and(|workflow| workflow.created_by == actor) {
+            return refuse(&format!("{actor} submitted the workflow"));
+        }
+        if let Some((post, revision)) = asked.post {
+            let revisions = self.store().revisions(asked.workspace, post).await?;
+            if revisions.iter().any(|row| row.revision == revision && row.author == actor) {
+                return refuse(&format!("{actor} wrote revision {revision}"));
+            }
+        }
+        Ok(())
     }
 
     async fn open_question(

@@ -133,6 +133,12 @@ impl Engine {
         let policy = self.policy(workspace).await?;
         let publisher = AgentType::new(PUBLISHER)?;
         let gate = policy.config.gate(&publisher, &post.platform, post.held);
+        if approve && policy.config.four_eyes {
+            return Err(EngineError::Conflict(format!(
+                "post {id}: the policy asks for four eyes (fourEyes), so whoever edits it cannot approve it along with \
+                 the edit; edit it, and somebody else approves"
+            )));
+        }
         let edited =
             PostRow { revision: post.revision + 1, content_hash: content_hash.clone(), ..post.clone() };
         let mut ops = vec![

@@ -261,10 +261,22 @@ async fn write_one(
         PostOp::Ask { .. } => ask(connection, key, step, op).await,
         PostOp::Answer { approval, content_hash, status, actor, note } => {
             // A yes in the moment between its time and its sweep is too late.
+            // Four eyes: decided here, where it is written, by the policy as it
+            // stands now.
             let answer = guarded(
                 "UPDATE approvals SET status = $4, decided_by = $5, decided_at = galley_now(), note = $6
                   WHERE workspace_id = $1 AND id = $2 AND content_hash = $3 AND status = 'pending'
-                    AND ($4 <> 'approved' OR expires_at > galley_now())",
+                    AND ($4 <> 'approved' OR expires_at > galley_now())
+                    AND ($4 <> 'approved' OR NOT EXISTS (
+                        SELECT 1 FROM automation p
+                         WHERE p.workspace_id = $1 AND p.config->>'fourEyes' = 'true'
+                           AND (starts_with($5, 'key:')
+                                OR EXISTS (SELECT 1 FROM workflows w
+                                            WHERE w.workspace_id = $1 AND w.id = approvals.workflow_id
+                                              AND w.created_by = $5)
+                                OR EXISTS (SELECT 1 FROM post_revisions r
+                                            WHERE r.workspace_id = $1 AND r.post_id = approvals.post_id
+                                              AND r.revision = approvals.revision AND r.author = $5))))",
                 Bug::ExpiredApprovalCounts,
                 "OR expires_at > galley_now()",
                 "OR true",

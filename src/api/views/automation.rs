@@ -29,6 +29,9 @@ pub struct Automation {
     pub schedule_automation: bool,
     /// Whether every post needs an approval whatever the mode says.
     pub content_approval_required: bool,
+    /// Whether whoever approves must be somebody else than who wrote the
+    /// revision and who submitted the workflow; a key never is.
+    pub four_eyes: bool,
     /// Most posts per day of the workspace; null: no limit.
     pub max_daily_posts: Option<u32>,
     /// The platforms that may be published to; null: all.
@@ -71,6 +74,7 @@ impl Automation {
             enabled_agents: config.enabled_agents.map(agents),
             schedule_automation: config.schedule_automation,
             content_approval_required: config.content_approval_required,
+            four_eyes: config.four_eyes,
             max_daily_posts: config.max_daily_posts,
             allowed_platforms: config.allowed_platforms,
             time_zone: config.time_zone,
@@ -118,6 +122,11 @@ pub struct SetAutomation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(maximum = 1440)]
     pub min_spacing_minutes: Option<u32>,
+    /// Whether whoever approves must be somebody else than who wrote the
+    /// revision and who submitted the workflow; absent: as it is. It holds for
+    /// answers from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub four_eyes: Option<bool>,
     /// Hours after which an approval that nobody gave expires; absent: as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 2160)]
@@ -134,6 +143,7 @@ impl SetAutomation {
         AutomationConfig {
             mode: self.mode.into(),
             content_approval_required: self.content_approval_required,
+            four_eyes: self.four_eyes.unwrap_or(current.four_eyes),
             enabled_agents: self.enabled_agents,
             schedule_automation: self.schedule_automation,
             allowed_platforms: self.allowed_platforms,

@@ -44,8 +44,8 @@ enum AutomationCommand {
 
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args([
-    "mode", "max_daily_posts", "approval_required", "time_zone", "min_spacing_minutes", "allowed_platforms",
-    "enabled_agents", "schedule_automation", "approval_expiry_hours", "file",
+    "mode", "max_daily_posts", "approval_required", "four_eyes", "time_zone", "min_spacing_minutes",
+    "allowed_platforms", "enabled_agents", "schedule_automation", "approval_expiry_hours", "file",
 ]))]
 struct Set {
     /// Who decides that work goes on
@@ -57,6 +57,9 @@ struct Set {
     /// Whether every post needs an approval whatever the mode says
     #[arg(long, value_name = "true|false")]
     approval_required: Option<bool>,
+    /// Whether whoever approves must be neither who wrote the post nor who submitted its workflow
+    #[arg(long, value_name = "true|false")]
+    four_eyes: Option<bool>,
     /// The IANA time zone whose days the limits count in
     #[arg(long, value_name = "ZONE")]
     time_zone: Option<String>,
@@ -77,7 +80,7 @@ struct Set {
     approval_expiry_hours: Option<u32>,
     /// The whole policy from a file (JSON, as `automation get --json` prints it); `-` for stdin
     #[arg(long, value_name = "FILE", conflicts_with_all = [
-        "mode", "max_daily_posts", "approval_required", "time_zone", "min_spacing_minutes",
+        "mode", "max_daily_posts", "approval_required", "four_eyes", "time_zone", "min_spacing_minutes",
         "allowed_platforms", "enabled_agents", "schedule_automation", "approval_expiry_hours",
     ])]
     file: Option<PathBuf>,
@@ -144,6 +147,7 @@ impl Set {
             ("mode", self.mode.map(Value::from)),
             ("maxDailyPosts", self.max_daily_posts),
             ("contentApprovalRequired", self.approval_required.map(Value::from)),
+            ("fourEyes", self.four_eyes.map(Value::from)),
             ("timeZone", self.time_zone.map(Value::from)),
             ("minSpacingMinutes", self.min_spacing_minutes.map(Value::from)),
             ("allowedPlatforms", self.allowed_platforms),
@@ -181,6 +185,7 @@ fn shown(policy: &views::Automation) -> String {
     let facts = [
         ("mode", policy.mode.word().to_owned()),
         ("approval for every post", yes(policy.content_approval_required)),
+        ("four eyes", yes(policy.four_eyes)),
         ("posts per day", limit),
         ("time zone", zone),
         ("minutes between posts", policy.min_spacing_minutes.to_string()),
@@ -217,6 +222,7 @@ mod tests {
             mode: None,
             max_daily_posts: None,
             approval_required: None,
+            four_eyes: None,
             time_zone: None,
             min_spacing_minutes: None,
             allowed_platforms: None,

@@ -21,8 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use secrecy::SecretString;
@@ -169,6 +169,11 @@ pub(crate) async fn require_token(
     let bearer = bearer(request.headers()).ok_or_else(|| refuse("no bearer token".into()))?;
     let caller = state.door.caller(bearer).await?;
     tracing::Span::current().record("workspace", tracing::field::display(caller.workspace()));
-    request.extensions_mut().insert(caller);
-    Ok(next.run(request).await)
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    request.extensions_mut().insert(caller.clone());
+    let response = next.run(request).await;
+    if response.status() == StatusCode::FORBIDDEN {
+        state.denials.tell(&caller, method.as_str(), &path);
+    }
+    Ok(response)
 }

@@ -170,6 +170,16 @@ impl Caller {
         Self { key: true, ..self }
     }
 
+    /// Whom it names.
+    pub(crate) fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// What it was let in with.
+    pub(crate) fn roles(&self) -> &[Role] {
+        &self.roles
+    }
+
     /// For the request's span.
     pub(crate) fn workspace(&self) -> WorkspaceId {
         self.workspace

@@ -4,10 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use galley_engine::Engine;
+use galley_engine::queue::Rates;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{AuthConfig, AuthError, Door, Identities};
+use crate::backlog::Backlog;
+use crate::denials::Denials;
+use crate::rate::{Gate, RateLimits};
 use crate::watch::Hub;
 
 /// What a deployment says about its API.
@@ -20,12 +24,14 @@ pub struct ApiConfig {
     pub auth: AuthConfig,
     /// What a request may cost.
     pub limits: Limits,
+    /// Counts requests for all API servers; without it each counts for itself.
+    pub rates: Option<Arc<dyn Rates>>,
 }
 
 impl ApiConfig {
     /// The defaults, with this secret.
     pub fn new(jwt_secret: SecretString) -> Self {
-        Self { jwt_secret, auth: AuthConfig::default(), limits: Limits::default() }
+        Self { jwt_secret, auth: AuthConfig::default(), limits: Limits::default(), rates: None }
     }
 }
 
@@ -37,11 +43,33 @@ pub struct Limits {
     /// How long a request may take until its answer begins; event streams
     /// begin at once and then last. Over it: 504.
     pub request_timeout: Duration,
+    /// How long a connection may take for a request's head, and idle between
+    /// two. Then it is closed.
+    pub head_timeout: Duration,
+    /// Largest head of a request, in bytes.
+    pub head_bytes: usize,
+    /// Most headers of a request. More are answered with 431.
+    pub headers: usize,
+    /// Connections at a time; further ones wait.
+    pub connections: usize,
+    /// How often somebody may ask.
+    pub rates: RateLimits,
+    /// Most unfinished workflows of a workspace, about; 0: no limit.
+    pub unfinished_workflows: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { body_bytes: 1024 * 1024, request_timeout: Duration::from_secs(30) }
+        Self {
+            body_bytes: 1024 * 1024,
+            request_timeout: Duration::from_secs(30),
+            head_timeout: Duration::from_secs(30),
+            head_bytes: 64 * 1024,
+            headers: 64,
+            connections: 10_000,
+            rates: RateLimits::OFF,
+            unfinished_workflows: 0,
+        }
     }
 }
 
@@ -54,6 +82,12 @@ pub struct ApiState {
     pub limits: Limits,
     /// Checks whoever asks, and signs tokens.
     pub(crate) door: Door,
+    /// Counts requests.
+    pub(crate) gate: Gate,
+    /// Counts what is unfinished.
+    pub(crate) backlog: Backlog,
+    /// Writes denials down.
+    pub(crate) denials: Denials,
     /// Tells event streams of changes.
     pub(crate) hub: Hub,
     /// Ends event streams when the server stops.
@@ -82,6 +116,9 @@ impl ApiState {
         Ok(Self {
             door: Door::new(&config.jwt_secret, &config.auth, identities)?,
             limits: config.limits,
+            backlog: Backlog::new(config.limits.unfinished_workflows),
+            denials: Denials::new(engine.store().clone()),
+            gate: Gate::new(config.limits.rates, config.rates.clone()),
             hub: Hub::new(engine.clone()),
             closing: CancellationToken::new(),
             engine,

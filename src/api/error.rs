@@ -11,10 +11,11 @@ use galley_core::plan::Problem as CoreProblem;
 use galley_engine::EngineError;
 use galley_engine::store::StoreError;
 
+use crate::rate::Standing;
 use crate::views::{Problem, ProblemAt};
 
 /// Seconds after which a store that was away is worth another try.
-const RETRY_SECONDS: u16 = 2;
+const RETRY_SECONDS: u64 = 2;
 
 /// A kind of problem: its stable name, its title, its status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,10 @@ pub(crate) const IDEMPOTENCY: Kind = Kind(
     "The idempotency key was used for another request",
     StatusCode::UNPROCESSABLE_ENTITY,
 );
+pub(crate) const RATE_LIMITED: Kind =
+    Kind("rate-limited", "Too many requests", StatusCode::TOO_MANY_REQUESTS);
+pub(crate) const BACKLOG_FULL: Kind =
+    Kind("backlog-full", "Too much is unfinished", StatusCode::TOO_MANY_REQUESTS);
 pub(crate) const INTERNAL: Kind =
     Kind("internal", "Something is wrong inside Galley", StatusCode::INTERNAL_SERVER_ERROR);
 pub(crate) const UNAVAILABLE: Kind = Kind("unavailable", "A store is away", StatusCode::SERVICE_UNAVAILABLE);
@@ -52,11 +57,22 @@ pub(crate) struct ApiError {
     problems: Vec<ProblemAt>,
     /// What only the log may say.
     secret: Option<String>,
+    /// Where the caller stands with its limit.
+    standing: Option<Standing>,
+    /// After how many seconds another try is worth it.
+    retry_after: Option<u64>,
 }
 
 impl ApiError {
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), problems: Vec::new(), secret: None }
+        Self {
+            kind,
+            detail: detail.into(),
+            problems: Vec::new(),
+            secret: None,
+            standing: None,
+            retry_after: None,
+        }
     }
 
     /// Whatever is wrong with the token, these are the words.
@@ -67,6 +83,20 @@ impl ApiError {
 
     pub(crate) fn forbidden(detail: String) -> Self {
         Self::new(FORBIDDEN, detail)
+    }
+
+    /// One request too many.
+    pub(crate) fn rate_limited(standing: Standing) -> Self {
+        let seconds = standing.retry_after();
+        let detail = format!(
+            "this caller or its workspace asked too often; nothing was done, repeat the request after {seconds} s"
+        );
+        Self { standing: Some(standing), retry_after: Some(seconds), ..Self::new(RATE_LIMITED, detail) }
+    }
+
+    /// One workflow too many.
+    pub(crate) fn backlog_full(detail: String, seconds: u64) -> Self {
+        Self { retry_after: Some(seconds), ..Self::new(BACKLOG_FULL, detail) }
     }
 
     /// A request that cannot be read, at a place.
@@ -83,7 +113,7 @@ impl ApiError {
         let problem = problem.into();
         let detail = format!("{at}: {problem}");
         let problems = vec![ProblemAt { at: at.to_owned(), problem }];
-        Self { kind, detail, problems, secret: None }
+        Self { problems, ..Self::new(kind, detail) }
     }
 
     /// Something of the caller's workspace that is not there.
@@ -150,8 +180,12 @@ impl ApiError {
         if self.kind == UNAUTHENTICATED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if self.kind == UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
+        if let Some(standing) = &self.standing {
+            headers.extend(standing.headers());
+        }
+        let unavailable = (self.kind == UNAVAILABLE).then_some(RETRY_SECONDS);
+        if let Some(seconds) = self.retry_after.or(unavailable) {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         headers
     }

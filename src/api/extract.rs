@@ -65,7 +65,36 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
+/// How deep a body may nest: as far as its parts are read everywhere.
+const MAX_DEPTH: u32 = 100;
+
+/// Whether JSON nests too deeply. What is kept as it came would not be counted
+/// by whoever parses it.
+fn is_deep(bytes: &[u8]) -> bool {
+    let (mut depth, mut text, mut escaped) = (0_u32, false, false);
+    for byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if text => escaped = true,
+            b'"' => text = !text,
+            _ if text => {}
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    return true;
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    if is_deep(bytes) {
+        return Err(ApiError::malformed("body", format!("it nests deeper than {MAX_DEPTH}")));
+    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
@@ -182,5 +211,20 @@ pub(crate) async fn to_the_end<T: Send + 'static>(work: impl Future<Output = T> 
             // Only a runtime that goes down cancels it; nobody hears an answer.
             Err(_) => std::future::pending().await,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_is_what_nests_and_not_what_texts_hold() {
+        let nested = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
+        assert!(!is_deep(nested(100).as_bytes()) && is_deep(nested(101).as_bytes()));
+        assert!(!is_deep(format!("\"{}\"", "[".repeat(500)).as_bytes()));
+        assert!(!is_deep(format!("\"\\\"{}\"", "[".repeat(500)).as_bytes()));
+        assert!(is_deep(format!("\"\\\\\"{}", "{".repeat(101)).as_bytes()));
+        assert!(!is_deep("[],".repeat(500).as_bytes()));
     }
 }

@@ -6,13 +6,17 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{MatchedPath, Request};
-use axum::http::HeaderValue;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
+};
+use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tracing::Instrument as _;
 
 use crate::error::ApiError;
+use crate::rate;
 use crate::trace::{REQUEST_ID, request_id};
 
 /// The outermost layer.
@@ -46,12 +50,25 @@ pub(crate) async fn frame(request: Request, next: Next) -> Response {
         "route" => route, "method" => method, "status" => status.to_string()
     )
     .increment(1);
+    for (name, value) in SECURITY {
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
     // The id is ASCII: checked, or made here.
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response
 }
+
+/// What every answer says to browsers: it is data of one caller, nothing to
+/// guess about, to run, to frame, or to keep.
+const SECURITY: [(HeaderName, &str); 5] = [
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (X_FRAME_OPTIONS, "DENY"),
+    (REFERRER_POLICY, "no-referrer"),
+    (CACHE_CONTROL, "no-store"),
+];
 
 /// Errors that are not JSON yet become problems.
 fn write_problem(mut response: Response, id: &str) -> Response {
@@ -63,7 +80,10 @@ fn write_problem(mut response: Response, id: &str) -> Response {
     if let Some(secret) = error.secret() {
         tracing::error!(status = error.status().as_u16(), error = secret, "a request was not served");
     }
-    let headers = error.headers();
+    let mut headers = error.headers();
+    // Where the caller stands with its limits holds for errors, too.
+    let said = response.headers().iter().filter(|(name, _)| name.as_str().starts_with(rate::PREFIX));
+    headers.extend(said.map(|(name, value)| (name.clone(), value.clone())));
     // What an outer layer adds (`Allow`) comes later and stays.
     let mut response = (error.status(), headers, Json(error.problem(id))).into_response();
     let kind = HeaderValue::from_static("application/problem+json");

@@ -3,17 +3,22 @@
 //!
 //! No business rule lives here and no SQL: a handler reads a request, asks the
 //! engine, and writes the answer down as a view. The way of a request is
-//! [`frame`] (id, span, metrics, problems) → token → permission → handler.
+//! [`frame`] (id, span, metrics, problems) → token → rate →
+//! permission → handler.
 
 mod auth;
 mod authorize;
+mod backlog;
 mod compile;
 mod config;
 mod cursor;
+mod denials;
 mod error;
 mod extract;
 mod frame;
+mod memory;
 mod openapi;
+mod rate;
 mod resources;
 mod router;
 mod serve;
@@ -28,5 +33,6 @@ pub use auth::{
 pub use config::{ApiConfig, ApiState, Limits};
 pub use cursor::{BadCursor, Binding};
 pub use openapi::openapi;
+pub use rate::RateLimits;
 pub use router::router;
 pub use serve::serve;

@@ -14,6 +14,7 @@ use crate::auth::require_token;
 use crate::config::{ApiState, Limits};
 use crate::frame::{frame, panicked};
 use crate::openapi;
+use crate::rate::limit_rate;
 use crate::resources::{
     accounts, agents, approvals, audit, automation, dead_letters, events, health, keys, posts, queues,
     schedules, tasks, templates, tokens, why, workers, workflows, workspaces,
@@ -80,7 +81,8 @@ pub(crate) fn open_routes() -> OpenApiRouter<ApiState> {
 
 /// The API as a service.
 pub fn router(state: ApiState) -> axum::Router {
-    let closed = closed_routes().route_layer(from_fn_with_state(state.clone(), require_token));
+    let closed = closed_routes().route_layer(from_fn_with_state(state.clone(), limit_rate));
+    let closed = closed.route_layer(from_fn_with_state(state.clone(), require_token));
     let (router, api) = open_routes().merge(closed).split_for_parts();
     let description = openapi::render(api);
     let describe = move || std::future::ready(([(CONTENT_TYPE, "application/json")], description));

@@ -13,17 +13,20 @@
 //!
 //! - [`dispatch`]: the contract, [`DispatchQueue`], and its words;
 //! - [`redis`]: the real queue, its scripts (`scripts/*.lua`), wake-ups;
+//! - [`rates`]: how often somebody may ask, in Redis and without it;
 //! - [`memory`]: the twin without a server. One conformance suite and one
 //!   random comparison (`tests/all`) hold both to the same behaviour.
 
 pub mod dispatch;
 pub mod memory;
+pub mod rates;
 pub mod redis;
 mod wire;
 
-pub use self::redis::{RedisConfig, RedisQueue, flush_all, server_info, used_memory};
+pub use self::redis::{RedisConfig, RedisQueue, RedisRates, flush_all, server_info, used_memory};
 pub use dispatch::{
     AgentControl, Build, Controls, DispatchQueue, LARGEST_POP, LARGEST_WEIGHT, Popped, QueueDepth,
     QueueError, Unbuilt, Wake,
 };
 pub use memory::MemoryQueue;
+pub use rates::{Bucket, Level, MemoryRates, Rates, WINDOW as RATE_WINDOW};

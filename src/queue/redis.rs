@@ -7,6 +7,7 @@
 //! deleted, both within the call that met it.
 
 mod admin;
+mod rates;
 mod scripts;
 mod wakes;
 
@@ -24,6 +25,7 @@ use galley_probe::{Rescue, seen};
 use tokio::time::timeout;
 
 pub use self::admin::{flush_all, server_info, used_memory};
+pub use self::rates::RedisRates;
 use self::scripts::Script;
 use self::wakes::Listener;
 use crate::dispatch::{

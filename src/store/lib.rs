@@ -9,6 +9,7 @@ mod accounts;
 mod agents;
 mod approvals;
 mod automation;
+mod backlog;
 mod definitions;
 mod error;
 mod floor;

@@ -175,6 +175,17 @@ config! {
         /// Days a token may hold at most, from its issue to its end.
         max_lifetime_days: u32 = "365", "GALLEY_AUTH_MAX_LIFETIME_DAYS";
     }
+    /// What callers of the API may ask for.
+    limits: CallerLimits {
+        /// Requests per minute of one workspace, all its callers together; a minute's may come at once. 0: no limit.
+        workspace_per_minute: u32 = "60000", "GALLEY_LIMITS_WORKSPACE_PER_MINUTE";
+        /// Requests per minute of one caller: a token's subject, or a key. 0: no limit.
+        caller_per_minute: u32 = "12000", "GALLEY_LIMITS_CALLER_PER_MINUTE";
+        /// Unfinished workflows of one workspace, about; a submit beyond is refused with 429. 0: no limit.
+        unfinished_workflows: u32 = "100000", "GALLEY_LIMITS_UNFINISHED_WORKFLOWS";
+        /// Connections one API server serves at a time; further ones wait.
+        connections: usize = "10000", "GALLEY_LIMITS_CONNECTIONS";
+    }
     /// Logs.
     log: Log {
         /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,galley_engine=debug`.

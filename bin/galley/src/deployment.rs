@@ -7,8 +7,8 @@ use std::time::Duration;
 use galley_agents::{
     Definitions, OfflineConfig, OfflineOrders, OpenAiConfig, ProviderConfig, RegisterError, Registry,
 };
-use galley_api::{ApiConfig, KeySet, Signer, TokenRules};
-use galley_engine::queue::{RedisConfig, RedisQueue};
+use galley_api::{ApiConfig, KeySet, RateLimits, Signer, TokenRules};
+use galley_engine::queue::{QueueError, RedisConfig, RedisQueue, RedisRates};
 use galley_engine::store::{Role, Store};
 use galley_engine::{Engine, EngineConfig, Seal};
 use galley_publishers::Publishers;
@@ -50,13 +50,14 @@ pub(crate) fn queue(config: &Config) -> Result<RedisQueue, Failure> {
             .detail("setting redis.url is empty")
             .hint("set REDIS_URL=redis://HOST:PORT/, or run `galley dev`, which brings its own")
     })?;
-    RedisQueue::new(RedisConfig::new(url.expose_secret()).with_prefix(&config.redis.prefix)).map_err(
-        |error| {
-            Failure::usage("setting redis.url is not the URL of a Redis")
-                .detail(error)
-                .hint("write redis://HOST:PORT/")
-        },
-    )
+    let redis = RedisConfig::new(url.expose_secret()).with_prefix(&config.redis.prefix);
+    RedisQueue::new(redis).map_err(not_a_redis)
+}
+
+fn not_a_redis(error: QueueError) -> Failure {
+    Failure::usage("setting redis.url is not the URL of a Redis")
+        .detail(error)
+        .hint("write redis://HOST:PORT/")
 }
 
 /// The engine over both.
@@ -270,11 +271,23 @@ pub(crate) fn signer(secret: &SecretString, config: &Config) -> Result<Signer, F
 /// What the API is told.
 ///
 /// # Errors
-/// A key file that cannot be used.
+/// A key file that cannot be used, or a Redis URL that is none.
 pub(crate) fn api_config(config: &Config, secret: SecretString) -> Result<ApiConfig, Failure> {
     let mut api = ApiConfig::new(secret);
     api.auth.rules = token_rules(config)?;
     api.auth.jwks_url.clone_from(&config.auth.jwks_url);
+    api.limits.unfinished_workflows = config.limits.unfinished_workflows;
+    api.limits.connections = config.limits.connections.max(1);
+    api.limits.rates = RateLimits {
+        workspace_per_minute: config.limits.workspace_per_minute,
+        caller_per_minute: config.limits.caller_per_minute,
+    };
+    if api.limits.rates != RateLimits::OFF
+        && let Some(url) = &config.redis.url
+    {
+        let redis = RedisConfig::new(url.expose_secret()).with_prefix(&config.redis.prefix);
+        api.rates = Some(Arc::new(RedisRates::new(redis).map_err(not_a_redis)?));
+    }
     if let Some(path) = &config.auth.keys_file {
         let wrong = || Failure::usage(format!("the key file {} cannot be used", path.display()));
         let text = std::fs::read_to_string(path).map_err(|error| {

@@ -1,9 +1,7 @@
 //! What ended early, and which API keys there are: asked of the store, and
 //! remembered for a moment.
 
-use std::collections::HashMap;
-use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,15 +10,14 @@ use galley_engine::store::{KeyHash, Revocations, Store, StoreError};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::memory::Memory;
+
 /// How long an answer of the store is believed: how late at most another API
 /// server hears of a revocation. The one that was asked to revoke knows at once.
 pub const REVOKED_WITHIN: Duration = Duration::from_secs(2);
 
 /// How often a key that is in use is written down as used.
 const TOLD_EVERY: Duration = Duration::from_secs(3_600);
-
-/// Most answers that are remembered of a kind.
-const MOST: usize = 10_000;
 
 /// Questions about unknown keys that the store is asked at once: guesses must
 /// not take all its connections.
@@ -60,40 +57,6 @@ impl Identities for Store {
 
     async fn key_used(&self, workspace: WorkspaceId, prefix: &str) -> Result<(), StoreError> {
         Self::key_used(self, workspace, prefix).await
-    }
-}
-
-/// Answers that are believed for a while.
-#[derive(Debug)]
-struct Memory<K, V> {
-    kept: Mutex<HashMap<K, (Instant, V)>>,
-    time: Duration,
-}
-
-impl<K: Eq + Hash, V: Clone> Memory<K, V> {
-    fn new(time: Duration) -> Self {
-        Self { kept: Mutex::default(), time }
-    }
-
-    fn get(&self, key: &K) -> Option<V> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.get(key).filter(|(since, _)| since.elapsed() < self.time).map(|(_, value)| value.clone())
-    }
-
-    /// Keeps an answer to a question that was asked then.
-    fn put(&self, key: K, asked: Instant, value: V) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= MOST {
-            kept.retain(|_, (since, _)| since.elapsed() < self.time);
-        }
-        if kept.len() >= MOST {
-            kept.clear();
-        }
-        kept.insert(key, (asked, value));
-    }
-
-    fn forget(&self, key: &K) {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }
 

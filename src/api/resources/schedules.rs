@@ -207,6 +207,7 @@ pub(crate) async fn run(
 ) -> Result<impl IntoResponse, ApiError> {
     schedule_name(&name)?;
     let key = idempotency_key(&headers)?.to_owned();
+    state.backlog.has_room(state.engine.store(), grant.workspace).await?;
     let trace = Some(traceparent(&headers));
     let (engine, workspace, actor) = (state.engine.clone(), grant.workspace, grant.actor.clone());
     let submitted =

@@ -47,6 +47,7 @@ pub(crate) async fn submit(
     Body(submit): Body<SubmitWorkflow>,
 ) -> Result<impl IntoResponse, ApiError> {
     let idempotency_key = idempotency_key(&headers)?;
+    state.backlog.has_room(state.engine.store(), grant.workspace).await?;
     let context = SubmitContext {
         workspace: grant.workspace,
         actor: grant.actor.to_string(),

@@ -83,6 +83,14 @@ static LOADED: LazyLock<Vec<(String, redis::Script)>> = LazyLock::new(|| {
     Script::ALL.into_iter().map(with_hash).collect()
 });
 
+/// The script that counts requests: it knows nothing of queues, so it goes
+/// without their prelude.
+pub(super) fn rate() -> &'static redis::Script {
+    static RATE: LazyLock<redis::Script> =
+        LazyLock::new(|| redis::Script::new(include_str!("../scripts/rate.lua")));
+    &RATE
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use galley_api::views::{Problem, Role};
-use galley_api::{ApiConfig, ApiState, AuthConfig, Identities, Limits, NewToken, Signer, TokenRules, router};
+use galley_api::{
+    ApiConfig, ApiState, AuthConfig, Identities, Limits, NewToken, RateLimits, Signer, TokenRules, router,
+};
 use galley_core::ids::WorkspaceId;
 use galley_engine::queue::MemoryQueue;
 use galley_engine::store::{KeyHash, Revocations, Store, StoreError};
@@ -74,10 +76,16 @@ impl Identities for Known {
 
 /// An API that lets in whom these identities say.
 pub(crate) fn app_knowing(auth: AuthConfig, known: Arc<dyn Identities>) -> axum::Router {
+    app_limited(auth, known, RateLimits::OFF)
+}
+
+/// An API that counts requests.
+pub(crate) fn app_limited(auth: AuthConfig, known: Arc<dyn Identities>, rates: RateLimits) -> axum::Router {
     // Nobody listens on port 1.
     let store = Store::connect("postgres://nobody@127.0.0.1:1/none", 1).unwrap();
     let engine = Engine::new(store, Arc::new(MemoryQueue::new()), EngineConfig::default());
-    let limits = Limits { body_bytes: 4_096, request_timeout: Duration::from_secs(20) };
+    let limits =
+        Limits { body_bytes: 4_096, request_timeout: Duration::from_secs(20), rates, ..Limits::default() };
     let config = ApiConfig { auth, limits, ..ApiConfig::new(SecretString::from(SECRET)) };
     router(ApiState::with_identities(engine, &config, known).unwrap())
 }

@@ -1,11 +1,14 @@
 //! The shape of errors: one for all, and each names its place.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::{StatusCode, header};
 use galley_api::views::Role;
+use galley_api::{AuthConfig, RateLimits};
 use serde_json::json;
 
-use crate::api::{allowed, app, ask, ask_of, request, token};
+use crate::api::{Known, allowed, app, app_limited, ask, ask_of, request, token};
 
 const JSON: &str = "application/json";
 
@@ -174,4 +177,58 @@ async fn a_403_says_which_roles_it_takes() {
     let request = request.header(header::AUTHORIZATION, format!("Bearer {}", token(&[Role::Producer])));
     let problem = ask(request.body(Body::empty()).unwrap()).await.problem();
     assert!(problem.detail.contains("operator, admin"), "{problem:?}");
+}
+
+/// The limit is said with every answer, an error, too; beyond it nothing is
+/// done, and who asked nothing is not asked to wait.
+#[tokio::test]
+async fn asking_too_often_is_a_429_that_says_when_to_come_back() {
+    let rates = RateLimits { workspace_per_minute: 100, caller_per_minute: 3 };
+    let app = app_limited(AuthConfig::default(), Arc::new(Known::default()), rates);
+    let ask = async |bearer: &str| {
+        let request = request("GET", "/v1/tasks?limit=0").header(header::AUTHORIZATION, bearer);
+        ask_of(&app, request.body(Body::empty()).unwrap()).await
+    };
+    let ada = format!("Bearer {}", token(&[Role::Admin]));
+    for left in ["2", "1", "0"] {
+        let answer = ask(&ada).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+        assert_eq!(answer.headers["ratelimit-remaining"], left);
+        assert_eq!(answer.headers["ratelimit-limit"], "3, 3;w=60");
+    }
+    let answer = ask(&ada).await;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(answer.problem().kind, "urn:galley:problem:rate-limited");
+    let wait: u64 = answer.headers[header::RETRY_AFTER].to_str().unwrap().parse().unwrap();
+    assert!((1..=20).contains(&wait), "{wait}");
+    assert_eq!(answer.headers["ratelimit-remaining"], "0");
+    // Nobody knows who a stranger is: there is no bucket to fill.
+    for _ in 0..5 {
+        assert_eq!(ask("Bearer nonsense").await.status, StatusCode::UNAUTHORIZED);
+    }
+}
+
+#[tokio::test]
+async fn every_answer_tells_browsers_to_keep_their_hands_off() {
+    let health = request("GET", "/health").body(Body::empty()).unwrap();
+    let missing = request("GET", "/nothing").body(Body::empty()).unwrap();
+    let refused = request("GET", "/v1/tasks").body(Body::empty()).unwrap();
+    for request in [health, missing, refused] {
+        let answer = ask(request).await;
+        assert_eq!(answer.headers["x-content-type-options"], "nosniff");
+        assert_eq!(answer.headers["x-frame-options"], "DENY");
+        assert_eq!(answer.headers["referrer-policy"], "no-referrer");
+        assert_eq!(answer.headers["cache-control"], "no-store");
+        assert!(answer.headers["content-security-policy"].to_str().unwrap().contains("default-src 'none'"));
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_nests_deeply_is_not_read() {
+    let body = format!(r#"{{"input":{}{}}}"#, "[".repeat(150), "]".repeat(150));
+    let request = allowed("POST", "/v1/workflows").header("Idempotency-Key", "k");
+    let request = request.header(header::CONTENT_TYPE, JSON).body(Body::from(body)).unwrap();
+    let answer = ask(request).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert!(answer.problem().detail.contains("nests deeper"), "{answer:?}");
 }

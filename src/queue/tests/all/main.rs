@@ -6,5 +6,6 @@ mod conformance;
 mod faults;
 mod garbage;
 mod random;
+mod rates;
 mod server;
 mod tickets;

@@ -1,0 +1,70 @@
+//! Answers of the store that are believed for a moment, bounded in number.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Most answers that are remembered of a kind.
+const MOST: usize = 10_000;
+
+/// Answers that are believed for a while.
+#[derive(Debug)]
+pub(crate) struct Memory<K, V> {
+    kept: Mutex<HashMap<K, (Instant, V)>>,
+    time: Duration,
+}
+
+impl<K: Eq + Hash, V: Clone> Memory<K, V> {
+    pub(crate) fn new(time: Duration) -> Self {
+        Self { kept: Mutex::default(), time }
+    }
+
+    pub(crate) fn get(&self, key: &K) -> Option<V> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get(key).filter(|(since, _)| since.elapsed() < self.time).map(|(_, value)| value.clone())
+    }
+
+    /// Keeps an answer to a question that was asked then.
+    pub(crate) fn put(&self, key: K, asked: Instant, value: V) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= MOST {
+            kept.retain(|_, (since, _)| since.elapsed() < self.time);
+        }
+        if kept.len() >= MOST {
+            kept.clear();
+        }
+        kept.insert(key, (asked, value));
+    }
+
+    pub(crate) fn forget(&self, key: &K) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_believed_for_a_while_from_when_it_was_asked_for() {
+        let memory = Memory::new(Duration::from_secs(2));
+        let asked = Instant::now();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        memory.put(1, asked, "a");
+        assert_eq!(memory.get(&1), Some("a"));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(memory.get(&1), None);
+        memory.put(1, Instant::now(), "b");
+        memory.forget(&1);
+        assert_eq!(memory.get(&1), None);
+        // However many are asked about, few are kept.
+        for n in 0..MOST * 2 + 5 {
+            memory.put(n, Instant::now(), "c");
+        }
+        assert_eq!(memory.get(&(MOST * 2 + 4)), Some("c"));
+        assert!(memory.kept.lock().unwrap().len() <= MOST);
+    }
+}

@@ -1,9 +1,11 @@
 //! The API of a bed's engine on a port of its own, and whoever calls it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use galley_api::views::Role;
 use galley_api::{ApiConfig, ApiState, Limits, NewToken, Signer, TokenRules, serve};
+use galley_core::ids::WorkspaceId;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -12,11 +14,23 @@ use super::Bed;
 
 const SECRET: &str = "a secret of these tests, long enough to be one";
 
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) text: String,
+    /// The text, where it is JSON.
+    pub(crate) body: Value,
+}
+
 /// A served API; it ends when this is dropped.
 pub(crate) struct Api {
+    signer: Signer,
     address: String,
     token: String,
     client: reqwest::Client,
+    keys: AtomicU64,
     _stop: DropGuard,
 }
 
@@ -25,22 +39,74 @@ impl Api {
     pub(crate) async fn of(bed: &Bed, role: Role) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let secret = SecretString::from(SECRET);
-        let limits = Limits { body_bytes: 1 << 20, request_timeout: Duration::from_secs(20) };
+        let limits = Limits { request_timeout: Duration::from_secs(20), ..Limits::default() };
         let config = ApiConfig { limits, ..ApiConfig::new(secret.clone()) };
         let state = ApiState::new(bed.api.clone(), &config).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
         tokio::spawn(serve(listener, state, stop.clone()));
-        let new = NewToken {
-            workspace: bed.workspace,
-            subject: "ada".into(),
-            roles: vec![role],
-            ttl: Duration::from_secs(3_600),
-            deployment: false,
+        let signer = Signer::new(&secret, TokenRules::default()).unwrap();
+        let mut api = Self {
+            signer,
+            address,
+            token: String::new(),
+            client: reqwest::Client::new(),
+            keys: AtomicU64::new(0),
+            _stop: stop.drop_guard(),
         };
-        let token = Signer::new(&secret, TokenRules::default()).unwrap().issue(&new).unwrap().token;
-        Self { address, token, client: reqwest::Client::new(), _stop: stop.drop_guard() }
+        api.token = api.token(bed.workspace, &[role], false);
+        api
+    }
+
+    /// A token of somebody else.
+    pub(crate) fn token(&self, workspace: WorkspaceId, roles: &[Role], deployment: bool) -> String {
+        self.token_of("ada", workspace, roles, deployment)
+    }
+
+    pub(crate) fn token_of(
+        &self,
+        subject: &str,
+        workspace: WorkspaceId,
+        roles: &[Role],
+        deployment: bool,
+    ) -> String {
+        let new = NewToken {
+            workspace,
+            subject: subject.into(),
+            roles: roles.to_vec(),
+            ttl: Duration::from_secs(3_600),
+            deployment,
+        };
+        self.signer.issue(&new).unwrap().token
+    }
+
+    /// A request, with or without a token; an event stream is not read.
+    pub(crate) async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        body: Option<&Value>,
+    ) -> Answer {
+        let method = method.parse().unwrap();
+        let mut request = self.client.request(method, format!("{}{path}", self.address));
+        // Each request is one of its own.
+        let key = format!("key-{}", self.keys.fetch_add(1, Ordering::Relaxed));
+        request = request.header("Idempotency-Key", key);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
+        let kind = headers.get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let text = if kind == "text/event-stream" { String::new() } else { response.text().await.unwrap() };
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Answer { status, headers, text, body }
     }
 
     /// Submits one step under a key.

@@ -330,5 +330,47 @@ async fn every_role_at_every_route_of_both_workspaces() {
         assert!(seen["items"].as_array().unwrap().len() >= expected, "{seen}");
         assert_eq!(seen["items"].as_array().unwrap().len() == 1, expected == 1, "{seen}");
     }
+    ways_in_end(&api, &theirs, mine.id).await;
+    let denied = bed.count("SELECT count(*) FROM audit WHERE action = 'denied' AND actor = 'ada'").await;
+    // Hundreds were refused, and a minute's worth is written down.
+    assert!((1..=200).contains(&denied), "{denied} denials");
     bed.end().await;
+}
+
+/// Keys and tokens on the real store: they open their workspace until they are
+/// ended, and nobody else ends them.
+async fn ways_in_end(api: &Api, world: &World, foreign: WorkspaceId) {
+    let admin = api.token(world.id, &[Admin], false);
+    let status = async |token: &str| api.ask("GET", "/v1/workflows", Some(token), None).await.status;
+    let made = api.ask("POST", "/v1/keys", Some(&admin), Some(&key(world.id))).await.body;
+    let (secret, prefix) = (made["secret"].as_str().unwrap(), made["key"]["prefix"].as_str().unwrap());
+    assert_eq!(status(secret).await, 200);
+    let seen = api.ask("GET", "/v1/workflows", Some(secret), None).await;
+    assert!(seen.text.contains(&world.workflow), "{seen:?}");
+    assert_eq!(api.ask("GET", "/v1/audit", Some(secret), None).await.status, 403);
+    until("its use is written down", async || {
+        let listed = api.ask("GET", "/v1/keys", Some(&admin), None).await.body;
+        let keys = listed["items"].as_array().unwrap();
+        keys.iter().any(|key| key["prefix"] == prefix && key["lastUsedAt"].is_string())
+    })
+    .await;
+    let path = format!("/v1/keys/{prefix}");
+    let stranger = api.token(foreign, &[Admin], true);
+    assert_eq!(api.ask("DELETE", &path, Some(&stranger), None).await.status, 404);
+    assert_eq!(status(secret).await, 200);
+    assert_eq!(api.ask("DELETE", &path, Some(&admin), None).await.status, 200);
+    assert_eq!(status(secret).await, 401);
+
+    // A subject of the same name elsewhere is somebody else.
+    let (left, namesake) =
+        (api.token_of("eve", world.id, &[Producer], false), api.token_of("eve", foreign, &[Producer], false));
+    let ends = api.issue("bob", world.id);
+    assert_eq!((status(&left).await, status(&namesake).await, status(&ends.token).await), (200, 200, 200));
+    for body in [json!({ "subject": "eve" }), json!({ "id": ends.id })] {
+        let answer = api.ask("POST", "/v1/tokens/revoke", Some(&admin), Some(&body)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    assert_eq!((status(&left).await, status(&namesake).await, status(&ends.token).await), (401, 200, 401));
+    assert_eq!(status(&api.issue("bob", world.id).token).await, 200);
+    assert_eq!(status(&admin).await, 200);
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use galley_api::views::Role;
+use galley_api::views::{IssuedToken, Role};
 use galley_api::{ApiConfig, ApiState, Limits, NewToken, Signer, TokenRules, serve};
 use galley_core::ids::WorkspaceId;
 use secrecy::SecretString;
@@ -70,6 +70,15 @@ impl Api {
         roles: &[Role],
         deployment: bool,
     ) -> String {
+        self.sign(subject, workspace, roles, deployment).token
+    }
+
+    /// A producer's token, with its id.
+    pub(crate) fn issue(&self, subject: &str, workspace: WorkspaceId) -> IssuedToken {
+        self.sign(subject, workspace, &[Role::Producer], false)
+    }
+
+    fn sign(&self, subject: &str, workspace: WorkspaceId, roles: &[Role], deployment: bool) -> IssuedToken {
         let new = NewToken {
             workspace,
             subject: subject.into(),
@@ -77,7 +86,7 @@ impl Api {
             ttl: Duration::from_secs(3_600),
             deployment,
         };
-        self.signer.issue(&new).unwrap().token
+        self.signer.issue(&new).unwrap()
     }
 
     /// A request, with or without a token; an event stream is not read.

@@ -49,6 +49,15 @@ pub(crate) const INTERNAL: Kind =
 pub(crate) const UNAVAILABLE: Kind = Kind("unavailable", "A store is away", StatusCode::SERVICE_UNAVAILABLE);
 pub(crate) const TIMEOUT: Kind = Kind("timeout", "It took too long", StatusCode::GATEWAY_TIMEOUT);
 
+/// When another try is worth it.
+#[derive(Clone, Debug)]
+struct Again {
+    /// After so many seconds.
+    seconds: u64,
+    /// Where the caller stands with its limit.
+    standing: Option<Standing>,
+}
+
 /// A request that was not served.
 #[derive(Clone, Debug)]
 pub(crate) struct ApiError {
@@ -57,22 +66,13 @@ pub(crate) struct ApiError {
     problems: Vec<ProblemAt>,
     /// What only the log may say.
     secret: Option<String>,
-    /// Where the caller stands with its limit.
-    standing: Option<Standing>,
-    /// After how many seconds another try is worth it.
-    retry_after: Option<u64>,
+    /// When another try is worth it.
+    again: Option<Box<Again>>,
 }
 
 impl ApiError {
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self {
-            kind,
-            detail: detail.into(),
-            problems: Vec::new(),
-            secret: None,
-            standing: None,
-            retry_after: None,
-        }
+        Self { kind, detail: detail.into(), problems: Vec::new(), secret: None, again: None }
     }
 
     /// Whatever is wrong with the token, these are the words.
@@ -91,12 +91,14 @@ impl ApiError {
         let detail = format!(
             "this caller or its workspace asked too often; nothing was done, repeat the request after {seconds} s"
         );
-        Self { standing: Some(standing), retry_after: Some(seconds), ..Self::new(RATE_LIMITED, detail) }
+        let again = Some(Box::new(Again { seconds, standing: Some(standing) }));
+        Self { again, ..Self::new(RATE_LIMITED, detail) }
     }
 
     /// One workflow too many.
     pub(crate) fn backlog_full(detail: String, seconds: u64) -> Self {
-        Self { retry_after: Some(seconds), ..Self::new(BACKLOG_FULL, detail) }
+        let again = Some(Box::new(Again { seconds, standing: None }));
+        Self { again, ..Self::new(BACKLOG_FULL, detail) }
     }
 
     /// A request that cannot be read, at a place.
@@ -180,11 +182,11 @@ impl ApiError {
         if self.kind == UNAUTHENTICATED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(standing) = &self.standing {
+        if let Some(standing) = self.again.as_ref().and_then(|again| again.standing) {
             headers.extend(standing.headers());
         }
         let unavailable = (self.kind == UNAVAILABLE).then_some(RETRY_SECONDS);
-        if let Some(seconds) = self.retry_after.or(unavailable) {
+        if let Some(seconds) = self.again.as_ref().map(|again| again.seconds).or(unavailable) {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         headers

@@ -54,8 +54,8 @@ pub async fn run_duties(engine: &Engine, stop: &CancellationToken) {
         }),
         every(MIRROR_EVERY, stop, "mirror controls", || mirror(engine)),
         every(GAUGES_EVERY, stop, "measure queues", || crate::gauges::measure(engine)),
-        reap(engine, reap_every, stop),
-        reconcile(engine, stop),
+        Box::pin(reap(engine, reap_every, stop)),
+        Box::pin(reconcile(engine, stop)),
     );
 }
 
@@ -68,7 +68,8 @@ where
     let mut backoff = Backoff::patient();
     loop {
         let done = tokio::select! {
-            done = duty() => done,
+            // On the heap: all duties together would be a large future.
+            done = Box::pin(duty()) => done,
             () = stop.cancelled() => return,
         };
         match done {

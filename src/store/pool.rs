@@ -133,7 +133,9 @@ impl Store {
 
     /// A connection for reads that may be cancelled, of the rows in a scope.
     pub(crate) async fn reader(&self, scope: impl Into<Scope>) -> Result<Link, StoreError> {
-        self.scoped(scope).link().await
+        // On the heap: waiting for a connection is most of a read's future.
+        let scoped = self.scoped(scope);
+        Box::pin(async move { scoped.link().await }).await
     }
 
     fn scoped(&self, scope: impl Into<Scope>) -> ScopedPool {

@@ -103,7 +103,7 @@ async fn a_dropped_submit_is_whole_or_absent_and_its_key_finds_it() {
         let at = n % 10;
         let context = bed.context();
         let submit = request(steps.clone(), json!({ "n": n }));
-        dropped += usize::from(hang_up(bed.api.submit(&context, &submit), at).await.is_none());
+        dropped += usize::from(hang_up(Box::pin(bed.api.submit(&context, &submit)), at).await.is_none());
         contexts.push((context, submit));
     }
     assert!(dropped >= 20, "only {dropped} submits were dropped");

@@ -160,22 +160,22 @@ async fn a_change_of_the_mode_meets_an_intent() {
 
 #[tokio::test]
 async fn an_edit_meets_an_intent() {
-    meet(Rival::Edit).await;
+    Box::pin(meet(Rival::Edit)).await;
 }
 
 #[tokio::test]
 async fn a_rejection_meets_an_intent() {
-    meet(Rival::Reject).await;
+    Box::pin(meet(Rival::Reject)).await;
 }
 
 #[tokio::test]
 async fn a_cancel_meets_an_intent() {
-    meet(Rival::Cancel).await;
+    Box::pin(meet(Rival::Cancel)).await;
 }
 
 #[tokio::test]
 async fn a_change_of_the_policy_meets_an_intent() {
-    meet(Rival::Policy).await;
+    Box::pin(meet(Rival::Policy)).await;
 }
 
 /// A change that is acknowledged while the intent commits would be told to be in

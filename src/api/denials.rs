@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use galley_engine::queue::{Bucket, MemoryRates};
-use galley_engine::store::{AuditWrite, Store};
+use galley_engine::store::{AuditWrite, Hashes, Store};
 use serde_json::json;
 
 use crate::authorize::Caller;
@@ -40,6 +40,7 @@ impl Denials {
             action: "denied",
             object: format!("{method} {path}"),
             detail: Some(json!({ "roles": caller.roles() }).to_string()),
+            hashes: Hashes::default(),
         };
         let store = self.store.clone();
         tokio::spawn(async move {

@@ -8,6 +8,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use galley_core::ids::{AgentType, ApprovalId, PostId, WorkflowId, is_name};
+use galley_engine::store::carried;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use tracing::Instrument as _;
@@ -204,7 +205,7 @@ pub(crate) fn header<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'
 /// Runs a change to its end in a task of its own: a client that hangs up, or a
 /// request that times out, does not leave it half done.
 pub(crate) async fn to_the_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
-    match tokio::spawn(work.in_current_span()).await {
+    match tokio::spawn(carried(work.in_current_span())).await {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),

@@ -13,6 +13,7 @@ use axum::http::header::{
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use galley_engine::store::on_behalf;
 use tracing::Instrument as _;
 
 use crate::error::ApiError;
@@ -35,7 +36,8 @@ pub(crate) async fn frame(request: Request, next: Next) -> Response {
         status = tracing::field::Empty,
     );
     let began = Instant::now();
-    let response = next.run(request).instrument(span.clone()).await;
+    // Audit rows name the request that asked for what they tell.
+    let response = on_behalf(id.as_str().into(), next.run(request).instrument(span.clone())).await;
     let took = began.elapsed();
 
     let _in_span = span.enter();

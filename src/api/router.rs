@@ -69,6 +69,8 @@ pub(crate) fn closed_routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(audit::list))
+        .routes(routes!(audit::export))
+        .routes(routes!(audit::checkpoint))
         .routes(routes!(why::show))
 }
 

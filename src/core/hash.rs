@@ -21,6 +21,11 @@ pub fn of_value(value: &Value) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
+/// SHA-256 of a text, in hexadecimal: what `sha256sum` says.
+pub fn of_text(text: &str) -> String {
+    hex::encode(Sha256::digest(text.as_bytes()))
+}
+
 /// SHA-256 of several texts, each with its length, so that none can be shifted
 /// into its neighbour.
 pub fn of_parts(parts: &[&[u8]]) -> [u8; 32] {

@@ -1,19 +1,26 @@
 //! Accounts: added, listed, removed, tried. A credential goes in and never
 //! comes out of here but sealed.
 
+use std::time::{Duration, Instant};
+
 use galley_core::automation::time_zone;
 use galley_core::ids::{AccountId, WorkspaceId, is_name};
 use galley_core::plan::Problem;
-use galley_store::{AccountRow, AccountWrite, StoreError};
+use galley_store::{AccountRow, AccountWrite, AuditWrite, CheckRow, Hashes, StoreError};
 use jiff::civil::Time;
 use secrecy::SecretString;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::publish::settings;
+use crate::publish::{Platforms, settings};
+
+/// How often whoever asked looks for the answer.
+const CHECK_EVERY: Duration = Duration::from_millis(100);
+/// Questions about accounts answered at once.
+const CHECKS: i64 = 8;
 
 /// An account to add.
 #[derive(Clone, Debug, Deserialize)]
@@ -55,23 +62,15 @@ impl Engine {
         actor: &str,
     ) -> Result<AccountRow, EngineError> {
         let slots = self.check_account(&new)?;
-        let Some(seal) = &self.config().seal else {
-            return Err(EngineError::Conflict(
-                "this process has no GALLEY_SECRET_KEY to seal credentials with; set it for the API and the workers"
-                    .into(),
-            ));
-        };
         let id = AccountId(Uuid::now_v7());
-        let credential = seal
-            .seal(workspace, id, &new.credential)
-            .map_err(|error| EngineError::Internal(error.to_string()))?;
+        let sealed = self.seal_credential(workspace, id, &new.name, &new.credential).await?;
         let write = AccountWrite {
             id,
             name: new.name.clone(),
             content_platform: new.content_platform.unwrap_or_else(|| new.platform.clone()),
             platform: new.platform,
             settings: new.settings.to_string(),
-            credential,
+            credential: (sealed.data_key, sealed.bytes),
             time_zone: new.time_zone,
             slots,
             max_daily_posts: new.max_daily_posts.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX)),
@@ -115,28 +114,85 @@ impl Engine {
         }
     }
 
-    /// Tries an account without any effect: a sentence either way.
+    /// Tries an account without any effect: a sentence either way. This process
+    /// may not open the credential; it asks, and a worker that publishes answers.
     ///
     /// # Errors
-    /// [`EngineError::NotFound`]; [`EngineError::Conflict`] when this process
-    /// cannot try it.
+    /// [`EngineError::NotFound`]; [`EngineError::Conflict`] when no worker
+    /// answered in time.
     pub async fn test_account(
         &self,
         workspace: WorkspaceId,
         name: &str,
+        actor: &str,
     ) -> Result<Result<String, String>, EngineError> {
         let account = self.account(workspace, name).await?;
-        let (Some(seal), Some(platforms)) = (&self.config().seal, &self.config().platforms) else {
-            return Err(EngineError::Conflict(
-                "this process has no GALLEY_SECRET_KEY or no adapters; accounts cannot be tried here".into(),
-            ));
-        };
-        match seal.open(workspace, account.id, &account.credential) {
-            Ok(credential) => {
-                Ok(platforms.test(&account.platform, &account.name, &settings(&account), &credential).await)
+        let id = Uuid::now_v7();
+        let check = CheckRow { workspace, id, account: account.id };
+        let asked = Instant::now();
+        self.store().ask_check(check, account.name, actor.to_owned()).await?;
+        let mut late = false;
+        loop {
+            if let Some((ok, told)) = self.store().check_answer(workspace, id).await? {
+                return Ok(if ok { Ok(told) } else { Err(told) });
             }
-            Err(error) => Ok(Err(error.to_string())),
+            if late {
+                return Err(EngineError::Conflict(
+                    "no worker answered: start one that serves `publisher` and has the deployment's secret key".into(),
+                ));
+            }
+            late = asked.elapsed() > self.config().check_patience;
+            if late {
+                self.store().withdraw_check(workspace, id).await?;
+            } else {
+                tokio::time::sleep(CHECK_EVERY).await;
+            }
         }
+    }
+
+    /// Answers the questions about accounts that are open; answers how many
+    /// there were. For workers that publish.
+    ///
+    /// # Errors
+    /// Postgres is away: whoever asked hears nothing in time.
+    pub async fn answer_checks(&self) -> Result<usize, EngineError> {
+        let Some(platforms) = self.config().platforms.clone() else { return Ok(0) };
+        let checks = self.store().take_checks(CHECKS).await?;
+        let count = checks.len();
+        let answers = checks.into_iter().map(|check| self.answer_check(check, platforms.as_ref()));
+        futures::future::try_join_all(answers).await?;
+        Ok(count)
+    }
+
+    async fn answer_check(&self, check: CheckRow, platforms: &dyn Platforms) -> Result<(), EngineError> {
+        let workspace = check.workspace;
+        let account = self.store().account_by_id(workspace, check.account).await?;
+        let Some(account) = account.filter(|account| account.removed_at.is_none()) else {
+            let told = "the account was removed".to_owned();
+            return Ok(self.store().answer_check(check, false, told, None).await?);
+        };
+        let credential = match self.open_credential(workspace, &account).await? {
+            Ok(credential) => credential,
+            Err(told) => return Ok(self.store().answer_check(check, false, told, None).await?),
+        };
+        let settings = settings(&account);
+        let trying = platforms.test(&account.platform, &account.name, &settings, &credential);
+        let timeout = self.config().publishing.timeout;
+        let tried = tokio::time::timeout(timeout, trying).await;
+        let tried = tried.unwrap_or_else(|_| Err(format!("the platform did not answer within {timeout:?}")));
+        let used = AuditWrite {
+            workspace,
+            key: None,
+            actor: "publisher".into(),
+            action: "account.use",
+            object: account.name,
+            detail: Some(json!({ "for": "test" }).to_string()),
+            hashes: Hashes::default(),
+        };
+        let ok = tried.is_ok();
+        // Postgres stores no NUL, and nobody reads a page.
+        let told = tried.unwrap_or_else(|told| told).chars().filter(|c| *c != '\0').take(2_000).collect();
+        Ok(self.store().answer_check(check, ok, told, Some(used)).await?)
     }
 
     /// Checks everything about an account; answers with its slots, sorted.

@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::planted::sent_first;
 use crate::publish::{Begin, Sending};
-use crate::transition::{PostRecord, Verdict};
+use crate::transition::{AuditedAct, PostRecord, Verdict};
 
 impl Engine {
     /// Records how sending a post ended. Repeating it is harmless.
@@ -30,6 +30,18 @@ impl Engine {
         if sent_first(claim.token.nonce.0) {
             Box::pin(self.begin_publish(claim)).await?;
         }
+        self.conclude(claim, sending, duration_ms, sent, None).await
+    }
+
+    /// The audit says which credential was used, where no intent said so.
+    async fn conclude(
+        &self,
+        claim: &Claimed,
+        sending: &Sending,
+        duration_ms: u32,
+        sent: &Sent,
+        audit: Option<AuditedAct>,
+    ) -> Result<(), EngineError> {
         let effect_key = sending.effect_key.clone();
         let token = claim.token;
         // A refusal is about this call. An earlier one of unknown outcome may
@@ -44,7 +56,7 @@ impl Engine {
         let attempt = |outcome, class: &str, message: &str| {
             Some(attempt_of(claim, Some(duration_ms), outcome, class, message))
         };
-        let (event, record) = match sent {
+        let (event, mut record) = match sent {
             Sent::Published(receipt) => {
                 (Event::Succeeded { token }, published(claim, sending, duration_ms, receipt))
             }
@@ -73,6 +85,7 @@ impl Engine {
                 (Event::Unsure { token }, PostRecord { ops, attempt, ..PostRecord::default() })
             }
         };
+        record.audit = audit;
         let word = match sent {
             Sent::Published(_) => "published",
             Sent::Refused(_) => "refused",
@@ -118,8 +131,14 @@ impl Engine {
             Looked::Absent => Sent::Unknown("it is not there, but may still appear".into()),
             Looked::Unknown(why) => Sent::Unknown(format!("could not look: {why}")),
         };
+        let used = (
+            "publisher".to_owned(),
+            "account.use",
+            sending.account.clone(),
+            Some(json!({ "post": sending.post, "for": "look" }).to_string()),
+        );
         // The look has answered what earlier calls left open.
-        self.conclude_publish(claim, &Sending { doubtful: false, ..sending }, duration_ms, &sent).await
+        self.conclude(claim, &Sending { doubtful: false, ..sending }, duration_ms, &sent, Some(used)).await
     }
 
     /// Only a person can find out.

@@ -8,6 +8,7 @@ use galley_probe::{Rescue, seen};
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::expire_questions;
+use crate::audit::seal_audit;
 use crate::backoff::Backoff;
 use crate::due::queue_due_steps;
 use crate::engine::Engine;
@@ -21,6 +22,7 @@ use crate::sweep::forget_lost;
 const DUE_EVERY: Duration = Duration::from_millis(100);
 const QUESTIONS_EVERY: Duration = Duration::from_secs(1);
 const SCHEDULES_EVERY: Duration = Duration::from_secs(1);
+const SEAL_EVERY: Duration = Duration::from_secs(1);
 const REBUILD_EVERY: Duration = Duration::from_millis(300);
 const EXPIRE_EVERY: Duration = Duration::from_millis(500);
 const MIRROR_EVERY: Duration = Duration::from_secs(5);
@@ -45,6 +47,10 @@ pub async fn run_duties(engine: &Engine, stop: &CancellationToken) {
         }),
         every(SCHEDULES_EVERY, stop, "submit due schedules", || async {
             while submit_due_schedules(engine).await? > 0 {}
+            Ok(())
+        }),
+        every(SEAL_EVERY, stop, "seal the audit", || async {
+            while seal_audit(engine).await? > 0 {}
             Ok(())
         }),
         every(REBUILD_EVERY, stop, "rebuild lost queues", || async { rebuild(engine).await.map(|_| ()) }),

@@ -12,12 +12,13 @@ use galley_store::Store;
 use tokio::sync::mpsc;
 
 use crate::accept::{self, Waiting};
+use crate::audit::CheckpointKey;
 use crate::cache::Caches;
 use crate::error::EngineError;
 use crate::fleet::Fleet;
 use crate::publish::Platforms;
-use crate::seal::Seal;
 use crate::transition::Applied;
+use crate::vault::Keyring;
 
 /// How the engine behaves. Every duration is one the protocol names.
 #[derive(Clone, Debug)]
@@ -46,9 +47,13 @@ pub struct EngineConfig {
     pub policy_memory: Duration,
     /// The times of publishing.
     pub publishing: PublishingTimes,
-    /// Opens and seals credentials; without one no account can be added and
-    /// nothing is published.
-    pub seal: Option<Seal>,
+    /// Wraps the data keys that seal credentials; without it no account can be
+    /// added and nothing is published.
+    pub keyring: Option<Keyring>,
+    /// Signs where the audit's chains end; without it nobody does.
+    pub checkpoint_key: Option<CheckpointKey>,
+    /// How long whoever tries an account waits for a worker's answer.
+    pub check_patience: Duration,
     /// The adapters of platforms, where this process has any.
     pub platforms: Option<Arc<dyn Platforms>>,
 }
@@ -88,7 +93,9 @@ impl Default for EngineConfig {
             reconcile_rate: 20_000,
             policy_memory: Duration::from_secs(1),
             publishing: PublishingTimes::default(),
-            seal: None,
+            keyring: None,
+            checkpoint_key: None,
+            check_patience: Duration::from_secs(15),
             platforms: None,
         }
     }

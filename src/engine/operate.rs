@@ -4,7 +4,7 @@
 use galley_core::decide::{Event, Refusal};
 use galley_core::ids::{AgentType, WorkflowKey, WorkspaceId};
 use galley_probe::{Point, Rescue, point, seen};
-use galley_store::{AgentRow, AuditWrite, ControlChange, LetterFilter, LetterRow, WorkspaceRow};
+use galley_store::{AgentRow, AuditWrite, ControlChange, Hashes, LetterFilter, LetterRow, WorkspaceRow};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -206,6 +206,7 @@ impl Engine {
             action,
             object: agent.to_string(),
             detail: detail.map(|detail| detail.to_string()),
+            hashes: Hashes::default(),
         };
         let row = match self.store().change_control(agent.as_str(), change, audit).await {
             Err(galley_store::StoreError::Constraint { .. }) => {

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use galley_core::automation::{AutomationConfig, time_zone};
+use galley_core::hash;
 use galley_core::ids::WorkspaceId;
 use galley_core::slot::DayZone;
 use galley_probe::{Bug, Point, planted, point};
-use galley_store::{AutomationRow, DayRule, StoreError};
+use galley_store::{AutomationRow, DayRule, Hashes, StoreError};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -149,7 +150,11 @@ impl Engine {
         };
         let json = serde_json::to_string(config)
             .map_err(|error| EngineError::Internal(format!("a policy does not serialize: {error}")))?;
-        match self.store().put_automation(workspace, old.version, json, previous, actor.to_owned()).await {
+        let before = old.row.config.as_ref().map(|json| hash::of_text(json));
+        let hashes = Hashes { before, after: Some(hash::of_text(&json)) };
+        let put =
+            self.store().put_automation(workspace, old.version, json, previous, actor.to_owned(), hashes);
+        match put.await {
             Ok(()) => {
                 point(Point::PolicyCommitted);
                 self.caches().policies.remove(&workspace);

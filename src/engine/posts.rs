@@ -10,7 +10,7 @@ use galley_core::publish::{PUBLISHER, PostContent, PostState};
 use galley_core::report::Usage;
 use galley_probe::{Bug, Point, Rescue, planted, point, seen};
 use galley_store::{
-    ApprovalFilter, ApprovalRow, AttemptKey, PostOp, PostRow, PublicationEventRow, PublicationRow,
+    ApprovalFilter, ApprovalRow, AttemptKey, Hashes, PostOp, PostRow, PublicationEventRow, PublicationRow,
     ResultWrite, RevisionRow,
 };
 use serde_json::json;
@@ -188,7 +188,8 @@ impl Engine {
         );
         let step = post.step;
         let amended = Event::Amended { step, hold: question.is_some() };
-        let record = PostRecord { ops, audit: Some(audit), ..PostRecord::default() };
+        let hashes = Hashes { before: Some(post.content_hash.clone()), after: Some(content_hash.clone()) };
+        let record = PostRecord { ops, audit: Some(audit), hashes, ..PostRecord::default() };
         let mut commands = vec![Command { key, event: amended, record: Record::Post(Box::new(record)) }];
         if let (true, Some(approval)) = (approve, question) {
             let answer = PostOp::Answer {

@@ -32,6 +32,7 @@ use crate::error::EngineError;
 use crate::planted::sends_first;
 use crate::policy::{Policy, instant};
 use crate::transition::{Command, PostRecord, Record, Verdict};
+use crate::vault::NO_KEYS;
 
 /// What the engine asks about platforms; answered by whoever has the adapters.
 #[async_trait]
@@ -278,7 +279,7 @@ impl Engine {
         publication: &PublicationRow,
         begun: Instant,
     ) -> Result<Begin, EngineError> {
-        let sending = match self.sending(claim, found, publication, begun) {
+        let sending = match self.sending(claim, found, publication, begun).await? {
             Ok(sending) => sending,
             Err(problem) => {
                 // Nobody can look without the credential.
@@ -410,7 +411,7 @@ impl Engine {
     ) -> Result<Option<Begin>, EngineError> {
         let (post, policy) = (&found.post, &found.policy);
         let window = self.config().publishing.window;
-        let credential = match self.credential(claim, &found.account) {
+        let credential = match self.credential(claim, &found.account).await? {
             Ok(credential) => credential,
             Err(refused) => return self.end_publish(claim, &refused).await.map(Some),
         };
@@ -495,16 +496,26 @@ impl Engine {
         Ok(Some(sending(publication.intended_at)))
     }
 
-    fn sending(
+    /// The inner error says why nobody can send or look.
+    async fn sending(
         &self,
         claim: &Claimed,
         found: &Found,
         publication: &PublicationRow,
         begun: Instant,
-    ) -> Result<Sending, StepError> {
-        let content = serde_json::from_str(&publication.payload)
-            .map_err(|error| StepError::permanent("bad_post", format!("its frozen payload: {error}")))?;
-        Ok(Sending {
+    ) -> Result<Result<Sending, StepError>, EngineError> {
+        let content = match serde_json::from_str(&publication.payload) {
+            Ok(content) => content,
+            Err(error) => {
+                let told = format!("its frozen payload: {error}");
+                return Ok(Err(StepError::permanent("bad_post", told)));
+            }
+        };
+        let credential = match self.credential(claim, &found.account).await? {
+            Ok(credential) => credential,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        Ok(Ok(Sending {
             post: found.post.id,
             effect_key: publication.effect_key.clone(),
             content,
@@ -512,23 +523,26 @@ impl Engine {
             account: found.account.name.clone(),
             platform: found.account.platform.clone(),
             settings: found.settings.clone(),
-            credential: self.credential(claim, &found.account)?,
+            credential,
             // From the moment of the intent, not from now: whoever resolves it
             // waits no longer than that.
             not_after: begun + Duration::from_millis(u64::try_from(publication.left_ms).unwrap_or(0)),
             doubtful: publication.sends > 1 || publication.state != "intent",
             settled: has_settled(found.capability, publication.left_ms),
-        })
+        }))
     }
 
-    fn credential(&self, claim: &Claimed, account: &AccountRow) -> Result<SecretString, StepError> {
-        let Some(seal) = &self.config().seal else {
-            let told =
-                "this worker has no GALLEY_SECRET_KEY, so it cannot open credentials; set it and retry";
-            return Err(StepError::permanent("no_key", told));
-        };
-        seal.open(claim.ticket.workspace, account.id, &account.credential)
-            .map_err(|error| StepError::permanent("no_credential", error.to_string()))
+    /// Opened for one call. The inner error is for the dead letter.
+    async fn credential(
+        &self,
+        claim: &Claimed,
+        account: &AccountRow,
+    ) -> Result<Result<SecretString, StepError>, EngineError> {
+        if self.config().keyring.is_none() {
+            return Ok(Err(StepError::permanent("no_key", NO_KEYS)));
+        }
+        let opened = self.open_credential(claim.ticket.workspace, account).await?;
+        Ok(opened.map_err(|told| StepError::permanent("no_credential", told)))
     }
 
     /// Gives the post the next free slot; `false` when there is none.

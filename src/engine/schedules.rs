@@ -5,7 +5,9 @@
 use galley_core::ids::{ScheduleId, WorkspaceId, is_name};
 use galley_core::plan::Problem;
 use galley_core::schedule::{Missed, Recurrence, ScheduleState};
-use galley_store::{AuditWrite, ScheduleChange, ScheduleRow, ScheduleTurn, ScheduleWrite, StoreError};
+use galley_store::{
+    AuditWrite, Hashes, ScheduleChange, ScheduleRow, ScheduleTurn, ScheduleWrite, StoreError,
+};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -365,6 +367,7 @@ impl Engine {
             action,
             object: old.name.clone(),
             detail: detail.map(|detail| detail.to_string()),
+            hashes: Hashes::default(),
         };
         match self.store().change_schedule(old.id, old.version, change, line).await {
             Ok(()) => self.schedule(workspace, &old.name).await,

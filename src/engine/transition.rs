@@ -22,8 +22,8 @@ use galley_core::run::{Run, StepState, WorkflowState};
 use galley_core::ticket::Ticket;
 use galley_probe::{Bug, Rescue, planted, seen};
 use galley_store::{
-    AttemptWrite, AuditWrite, InputWrite, LetterClose, LetterOpen, Overtaken, PostOp, ResultWrite, RunWrite,
-    SaveBatch, StoreError, TimerWrite,
+    AttemptWrite, AuditWrite, Hashes, InputWrite, LetterClose, LetterOpen, Overtaken, PostOp, ResultWrite,
+    RunWrite, SaveBatch, StoreError, TimerWrite,
 };
 use serde_json::Value;
 
@@ -72,12 +72,16 @@ pub(crate) enum Record {
     Post(Box<PostRecord>),
 }
 
+/// Who did what to what, and more as JSON text: for the audit.
+pub(crate) type AuditedAct = (String, &'static str, String, Option<String>);
+
 /// The rows that go with an event about a post.
 #[derive(Debug, Default)]
 pub(crate) struct PostRecord {
     pub(crate) ops: Vec<PostOp>,
-    /// Who did it, and what: for the audit.
-    pub(crate) audit: Option<(String, &'static str, String, Option<String>)>,
+    pub(crate) audit: Option<AuditedAct>,
+    /// What that changed.
+    pub(crate) hashes: Hashes,
     pub(crate) attempt: Option<AttemptWrite>,
     pub(crate) result: Option<ResultWrite>,
 }
@@ -614,6 +618,7 @@ fn write_record(batch: &mut SaveBatch, command: &Command, draft: &Draft) {
                     action,
                     object: object.clone(),
                     detail: detail.clone(),
+                    hashes: post.hashes.clone(),
                 });
             }
             if let Some(step) = command.event.step() {
@@ -628,6 +633,7 @@ fn write_record(batch: &mut SaveBatch, command: &Command, draft: &Draft) {
                 action,
                 object: object.clone(),
                 detail: None,
+                hashes: Hashes::default(),
             });
             if let (Some(input), Event::Replay { step, .. }) = (input, &command.event)
                 && let Some(epoch) = draft.run.step(*step).and_then(|step| step.edited)

@@ -1,15 +1,17 @@
-//! A workspace's connections to platforms. Credentials come in sealed and go
-//! out only to whoever publishes.
+//! A workspace's connections to platforms. Credentials come in sealed; they are
+//! read elsewhere, and only by whoever publishes.
 
+use galley_core::hash;
 use galley_core::ids::{AccountId, WorkspaceId};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
+use crate::audit::{AuditWrite, Hashes, write_audit};
+use crate::data_keys::{delete_credential, insert_credential};
 use crate::error::StoreError;
 use crate::pool::Store;
-use crate::runs::{AuditWrite, write_audit};
 
-/// An account as stored, with its sealed credential.
+/// An account as stored, without its credential.
 #[derive(Clone, Debug)]
 pub struct AccountRow {
     /// Its id.
@@ -22,8 +24,6 @@ pub struct AccountRow {
     pub content_platform: String,
     /// What the adapter needs to know, JSON text.
     pub settings: String,
-    /// Sealed.
-    pub credential: Vec<u8>,
     /// Its IANA zone; absent: the workspace's.
     pub time_zone: Option<String>,
     /// Times of day, `HH:MM`.
@@ -51,8 +51,9 @@ pub struct AccountWrite {
     pub content_platform: String,
     /// What the adapter needs to know, JSON text.
     pub settings: String,
-    /// Sealed.
-    pub credential: Vec<u8>,
+    /// The credential: the version of the data key it is sealed with, and the
+    /// sealed bytes.
+    pub credential: (i32, Vec<u8>),
     /// Its IANA zone.
     pub time_zone: Option<String>,
     /// Times of day, `HH:MM`, sorted.
@@ -62,8 +63,7 @@ pub struct AccountWrite {
 }
 
 /// The columns of [`account_of`], of `accounts c`.
-const COLUMNS: &str =
-    "c.id, c.name, c.platform, c.content_platform, c.settings::text, c.credential, c.time_zone,
+const COLUMNS: &str = "c.id, c.name, c.platform, c.content_platform, c.settings::text, c.time_zone,
     c.slots, c.max_daily_posts, c.created_by, to_json(c.created_at)#>>'{}', to_json(c.removed_at)#>>'{}'";
 
 fn account_of(row: &PgRow) -> Result<AccountRow, StoreError> {
@@ -73,14 +73,19 @@ fn account_of(row: &PgRow) -> Result<AccountRow, StoreError> {
         platform: row.try_get(2)?,
         content_platform: row.try_get(3)?,
         settings: row.try_get(4)?,
-        credential: row.try_get(5)?,
-        time_zone: row.try_get(6)?,
-        slots: row.try_get(7)?,
-        max_daily_posts: row.try_get(8)?,
-        created_by: row.try_get(9)?,
-        created_at: row.try_get(10)?,
-        removed_at: row.try_get(11)?,
+        time_zone: row.try_get(5)?,
+        slots: row.try_get(6)?,
+        max_daily_posts: row.try_get(7)?,
+        created_by: row.try_get(8)?,
+        created_at: row.try_get(9)?,
+        removed_at: row.try_get(10)?,
     })
+}
+
+/// The hash of what an account says, for the audit; its credential is no part
+/// of it.
+fn content_of(name: &str, platform: &str, content_platform: &str, settings: &str) -> String {
+    hex::encode(hash::of_parts(&[name, platform, content_platform, settings].map(str::as_bytes)))
 }
 
 impl Store {
@@ -97,9 +102,9 @@ impl Store {
         self.unit(workspace, move |pool| async move {
             let mut transaction = pool.begin().await?;
             sqlx::query(
-                "INSERT INTO accounts (workspace_id, id, name, platform, content_platform, settings, credential,
+                "INSERT INTO accounts (workspace_id, id, name, platform, content_platform, settings,
                                        time_zone, slots, max_daily_posts, created_by)
-                 VALUES ($1, $2, $3, $4, $5, $6::json, $7, $8, $9, $10, $11)",
+                 VALUES ($1, $2, $3, $4, $5, $6::json, $7, $8, $9, $10)",
             )
             .bind(workspace.0)
             .bind(account.id.0)
@@ -107,13 +112,16 @@ impl Store {
             .bind(&account.platform)
             .bind(&account.content_platform)
             .bind(&account.settings)
-            .bind(&account.credential)
             .bind(&account.time_zone)
             .bind(&account.slots)
             .bind(account.max_daily_posts)
             .bind(&actor)
             .execute(&mut *transaction)
             .await?;
+            let (platform, content) = (&account.platform, &account.content_platform);
+            let after = Some(content_of(&account.name, platform, content, &account.settings));
+            let (data_key, sealed) = &account.credential;
+            insert_credential(&mut transaction, workspace.0, account.id.0, (*data_key, sealed)).await?;
             let line = AuditWrite {
                 workspace,
                 key: None,
@@ -121,6 +129,7 @@ impl Store {
                 action: "account.add",
                 object: account.name,
                 detail: None,
+                hashes: Hashes { before: None, after },
             };
             write_audit(&mut transaction, &line).await?;
             transaction.commit().await?;
@@ -142,17 +151,19 @@ impl Store {
         self.unit(workspace, move |pool| async move {
             let mut transaction = pool.begin().await?;
             // The credential goes at once: nothing can be published with it any more.
-            let done = sqlx::query(
+            let removed = sqlx::query(
                 "UPDATE accounts SET removed_at = galley_now(), credential = ''
-                  WHERE workspace_id = $1 AND name = $2 AND removed_at IS NULL",
+                  WHERE workspace_id = $1 AND name = $2 AND removed_at IS NULL
+              RETURNING id, platform, content_platform, settings::text",
             )
             .bind(workspace.0)
             .bind(&name)
-            .execute(&mut *transaction)
+            .fetch_optional(&mut *transaction)
             .await?;
-            if done.rows_affected() == 0 {
-                return Ok(false);
-            }
+            let Some(removed) = removed else { return Ok(false) };
+            delete_credential(&mut transaction, workspace.0, removed.try_get(0)?).await?;
+            let (platform, content): (&str, &str) = (removed.try_get(1)?, removed.try_get(2)?);
+            let before = Some(content_of(&name, platform, content, removed.try_get(3)?));
             let line = AuditWrite {
                 workspace,
                 key: None,
@@ -160,6 +171,7 @@ impl Store {
                 action: "account.remove",
                 object: name,
                 detail: None,
+                hashes: Hashes { before, after: None },
             };
             write_audit(&mut transaction, &line).await?;
             transaction.commit().await?;

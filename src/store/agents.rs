@@ -3,9 +3,9 @@
 use galley_core::agent::AgentSpec;
 use sqlx::Row;
 
+use crate::audit::{AuditWrite, write_audit};
 use crate::error::StoreError;
 use crate::pool::{Store, execute};
-use crate::runs::{AuditWrite, write_audit};
 use crate::scope::Scope;
 
 /// An agent type as stored.

@@ -3,10 +3,10 @@
 use galley_core::ids::WorkspaceId;
 use sqlx::Row;
 
+use crate::audit::{AuditWrite, Hashes, write_audit};
 use crate::error::{Overtaken, StoreError};
 use crate::pool::{Store, execute};
 use crate::publishing::DayRule;
-use crate::runs::{AuditWrite, write_audit};
 
 /// A policy as stored.
 #[derive(Clone, Debug)]
@@ -71,6 +71,7 @@ impl Store {
         config: String,
         previous: Option<(String, String)>,
         actor: String,
+        hashes: Hashes,
     ) -> Result<(), StoreError> {
         self.unit(workspace, move |pool| async move {
             let mut transaction = pool.begin().await?;
@@ -111,6 +112,7 @@ impl Store {
                 action: "automation.set",
                 object: "automation".into(),
                 detail: Some(config),
+                hashes,
             };
             write_audit(&mut transaction, &line).await?;
             transaction.commit().await?;

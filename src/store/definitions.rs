@@ -4,9 +4,9 @@
 use galley_core::ids::WorkspaceId;
 use sqlx::Row;
 
+use crate::audit::{AuditWrite, Hashes, write_audit};
 use crate::error::StoreError;
 use crate::pool::Store;
-use crate::runs::{AuditWrite, write_audit};
 use crate::scope::Scope;
 
 /// A workspace's own template as stored.
@@ -148,6 +148,7 @@ impl Store {
                 action: "template.store",
                 object: format!("{name}@{version}"),
                 detail: None,
+                hashes: Hashes::default(),
             };
             write_audit(&mut transaction, &line).await?;
             transaction.commit().await?;

@@ -1,12 +1,12 @@
-//! What happened: results, the attempt log, replaced inputs, audit lines.
+//! What happened: results, the attempt log, replaced inputs.
 
-use galley_core::ids::{StepIndex, WorkflowKey, WorkspaceId};
+use galley_core::ids::{StepIndex, WorkflowKey};
 use galley_core::report::Usage;
 use sqlx::Row;
 
 use crate::error::StoreError;
 use crate::pool::Store;
-use crate::runs::{AttemptWrite, AuditWrite, insert_attempts, key_of, split_keys, write_audit};
+use crate::runs::{AttemptWrite, insert_attempts, key_of, split_keys};
 use crate::scope::Scope;
 
 /// A succeeded step's result as stored.
@@ -47,23 +47,6 @@ pub struct AttemptRow {
     pub usage: Usage,
     /// When, RFC 3339.
     pub ended_at: String,
-}
-
-/// An audit line as stored.
-#[derive(Clone, Debug)]
-pub struct AuditRow {
-    /// Its number.
-    pub id: i64,
-    /// When, RFC 3339.
-    pub at: String,
-    /// Who.
-    pub actor: String,
-    /// What.
-    pub action: String,
-    /// To what.
-    pub object: String,
-    /// More, as JSON text.
-    pub detail: Option<String>,
 }
 
 fn usage_of(row: &sqlx::postgres::PgRow, from: usize) -> Result<Usage, sqlx::Error> {
@@ -255,52 +238,5 @@ impl Store {
         .fetch_optional(&mut *self.reader(key.workspace).await?)
         .await?;
         Ok(row.map(|row| row.try_get(0)).transpose()?)
-    }
-
-    /// Writes an audit line that belongs to no other write.
-    ///
-    /// # Errors
-    /// Postgres is away.
-    pub async fn audit(&self, line: AuditWrite) -> Result<(), StoreError> {
-        self.unit(line.workspace, move |pool| async move {
-            let mut connection = pool.link().await?;
-            write_audit(&mut connection, &line).await?;
-            connection.done().await
-        })
-        .await
-    }
-
-    /// One page of a workspace's audit lines, newest first, older than `before`.
-    ///
-    /// # Errors
-    /// Postgres is away.
-    pub async fn list_audit(
-        &self,
-        workspace: WorkspaceId,
-        before: Option<i64>,
-        limit: i64,
-    ) -> Result<Vec<AuditRow>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT id, to_json(at)#>>'{}', actor, action, object, detail::text
-               FROM audit WHERE workspace_id = $1 AND ($2::int8 IS NULL OR id < $2)
-              ORDER BY id DESC LIMIT $3",
-        )
-        .bind(workspace.0)
-        .bind(before)
-        .bind(limit)
-        .fetch_all(&mut *self.reader(workspace).await?)
-        .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(AuditRow {
-                    id: row.try_get(0)?,
-                    at: row.try_get(1)?,
-                    actor: row.try_get(2)?,
-                    action: row.try_get(3)?,
-                    object: row.try_get(4)?,
-                    detail: row.try_get(5)?,
-                })
-            })
-            .collect()
     }
 }

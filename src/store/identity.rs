@@ -6,9 +6,9 @@ use std::time::Duration;
 use galley_core::ids::WorkspaceId;
 use sqlx::Row;
 
+use crate::audit::{AuditWrite, write_audit};
 use crate::error::StoreError;
 use crate::pool::Store;
-use crate::runs::{AuditWrite, write_audit};
 use crate::scope::Scope;
 
 /// Most revoked tokens, and most revoked subjects, that a workspace keeps: an

@@ -8,8 +8,11 @@
 mod accounts;
 mod agents;
 mod approvals;
+mod audit;
 mod automation;
 mod backlog;
+mod checks;
+mod data_keys;
 mod definitions;
 mod error;
 mod floor;
@@ -35,20 +38,21 @@ mod workspaces;
 pub use accounts::{AccountRow, AccountWrite};
 pub use agents::{AgentControl, AgentRow, ControlChange};
 pub use approvals::{ApprovalFilter, ApprovalRow};
+pub use audit::{AuditRow, AuditWrite, ChainEnd, Hashes, carried, on_behalf};
 pub use automation::AutomationRow;
+pub use checks::CheckRow;
+pub use data_keys::{CredentialRow, DataKeyRow, SealedRow};
 pub use definitions::TemplateRow;
 pub use error::{Overtaken, StoreError};
 pub use floor::Floor;
-pub use history::{AttemptRow, AuditRow, ResultRow};
+pub use history::{AttemptRow, ResultRow};
 pub use identity::{KeyHash, KeyRow, KeyWrite, MOST_REVOKED, Revocations, Revoke};
 pub use letters::{LetterClose, LetterFilter, LetterGroup, LetterOpen, LetterRow};
 pub use pool::{PATIENCE, Store};
 pub use posts::{PostFilter, PostRow, PostWrite, PublicationEventRow, PublicationRow, RevisionRow};
 pub use publishing::{DayRule, IntentWrite, PostOp, QuotaTake};
 pub use role::Role;
-pub use runs::{
-    AttemptKey, AttemptWrite, AuditWrite, InputWrite, ResultWrite, RunRow, RunWrite, SaveBatch, TimerWrite,
-};
+pub use runs::{AttemptKey, AttemptWrite, InputWrite, ResultWrite, RunRow, RunWrite, SaveBatch, TimerWrite};
 pub use schedules::{DueSchedule, ScheduleChange, ScheduleRow, ScheduleTurn, ScheduleWrite};
 pub use sessions::{SessionOpen, SessionRow};
 pub use slots::BookedRows;

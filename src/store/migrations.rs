@@ -14,6 +14,8 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "control_versions", include_str!("../../migrations/0003_control_versions.sql")),
     (4, "isolation", include_str!("../../migrations/0004_isolation.sql")),
     (5, "identity", include_str!("../../migrations/0005_identity.sql")),
+    (6, "vault", include_str!("../../migrations/0006_vault.sql")),
+    (7, "audit_chain", include_str!("../../migrations/0007_audit_chain.sql")),
 ];
 
 /// The body that `galley_now()` must have outside tests.

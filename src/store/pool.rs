@@ -7,6 +7,7 @@ use galley_probe::{Rescue, seen};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Executor, PgConnection, Row};
 
+use crate::audit::carried;
 use crate::error::StoreError;
 use crate::role::Role;
 use crate::scope::{Link, Scope, ScopedPool};
@@ -180,7 +181,7 @@ impl Store {
 pub(crate) async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
 ) -> Result<T, StoreError> {
-    match tokio::spawn(work).await {
+    match tokio::spawn(carried(work)).await {
         Ok(done) => done,
         // The runtime is going down, or the work panicked (a bug that the
         // panic hook has logged): either way nobody knows the outcome.

@@ -364,7 +364,7 @@ async fn write_one(
             .bind(*window_ms as i64)
             .bind(i64::try_from(*key_kept_s).unwrap_or(i64::MAX));
             found(connection, repeat, Overtaken::Publication).await?;
-            tell(connection, workspace, effect_key, "repeated", None).await
+            tell_use(connection, workspace, effect_key, "repeated", None).await
         }
         PostOp::Conclude { effect_key, state, remote_id, link, told, by } => {
             let conclude = sqlx::query(
@@ -483,7 +483,30 @@ async fn intend(
     .bind(intent.window_ms as i64);
     found(connection, insert, Overtaken::Publication).await?;
     let told = format!("revision {}", intent.revision);
-    tell(connection, key.workspace.0, &intent.effect_key, "intent", Some(&told)).await
+    tell_use(connection, key.workspace.0, &intent.effect_key, "intent", Some(&told)).await
+}
+
+/// [`tell`] of a call that is about to be made with the account's credential:
+/// the audit says so in the same statement.
+async fn tell_use(
+    connection: &mut PgConnection,
+    workspace: Uuid,
+    effect_key: &str,
+    event: &str,
+    detail: Option<&str>,
+) -> Result<(), StoreError> {
+    let insert = sqlx::query(
+        "WITH told AS (
+             INSERT INTO publication_events (workspace_id, effect_key, event, detail) VALUES ($1, $2, $3, $4)
+         )
+         INSERT INTO audit (workspace_id, actor, action, object, detail)
+         SELECT p.workspace_id, 'publisher', 'account.use', c.name,
+                json_build_object('post', p.post_id, 'for', $3)
+           FROM publications p JOIN accounts c ON c.workspace_id = p.workspace_id AND c.id = p.account_id
+          WHERE p.workspace_id = $1 AND p.effect_key = $2",
+    );
+    execute(connection, insert.bind(workspace).bind(effect_key).bind(event).bind(detail)).await?;
+    Ok(())
 }
 
 async fn tell(

@@ -13,6 +13,7 @@ use galley_probe::{Bug, Point, planted, point};
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
+use crate::audit::{AuditWrite, write_audit};
 use crate::error::StoreError;
 use crate::letters::{self, LetterClose, LetterOpen};
 use crate::planted::guarded;
@@ -121,23 +122,6 @@ pub struct InputWrite {
     pub input: String,
     /// Who.
     pub actor: String,
-}
-
-/// A line of the audit log.
-#[derive(Clone, Debug)]
-pub struct AuditWrite {
-    /// The tenant.
-    pub workspace: WorkspaceId,
-    /// The workflow the line belongs to; it is only written if that run is.
-    pub key: Option<WorkflowKey>,
-    /// Who.
-    pub actor: String,
-    /// What: `workflow.cancel`, `dead.retry`, …
-    pub action: &'static str,
-    /// To what.
-    pub object: String,
-    /// More, as JSON text.
-    pub detail: Option<String>,
 }
 
 /// Everything one decided batch writes.
@@ -420,20 +404,6 @@ async fn save_side_rows(
     for line in batch.audit.iter().filter(|line| line.key.is_none_or(|key| won.contains(&key))) {
         write_audit(connection, line).await?;
     }
-    Ok(())
-}
-
-/// One audit line, inside the transaction of what it tells about.
-pub(crate) async fn write_audit(connection: &mut PgConnection, line: &AuditWrite) -> Result<(), StoreError> {
-    let insert = sqlx::query(
-        "INSERT INTO audit (workspace_id, actor, action, object, detail) VALUES ($1, $2, $3, $4, $5::json)",
-    )
-    .bind(line.workspace.0)
-    .bind(&line.actor)
-    .bind(line.action)
-    .bind(&line.object)
-    .bind(&line.detail);
-    execute(connection, insert).await?;
     Ok(())
 }
 

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
+use crate::audit::{AuditWrite, Hashes, write_audit};
 use crate::error::{Overtaken, StoreError};
 use crate::pool::Store;
-use crate::runs::{AuditWrite, write_audit};
 use crate::scope::Scope;
 use crate::workflows::{AcceptWrite, Accepted, insert, outcomes};
 
@@ -184,6 +184,7 @@ impl Store {
                 action: "schedule.add",
                 object: write.name,
                 detail: Some(detail.to_string()),
+                hashes: Hashes::default(),
             };
             write_audit(&mut transaction, &line).await?;
             transaction.commit().await?;
@@ -265,6 +266,7 @@ impl Store {
                 action: "schedule.remove",
                 object: name,
                 detail: None,
+                hashes: Hashes::default(),
             };
             write_audit(&mut transaction, &line).await?;
             transaction.commit().await?;
@@ -470,6 +472,7 @@ async fn audit_turn(
         action,
         object: turn.name.clone(),
         detail: Some(detail.to_string()),
+        hashes: Hashes::default(),
     };
     write_audit(connection, &line).await
 }

@@ -8,9 +8,9 @@ use futures::TryStreamExt as _;
 use galley_core::ids::WorkspaceId;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
+use crate::audit::{AuditWrite, Hashes, write_audit};
 use crate::error::StoreError;
 use crate::pool::Store;
-use crate::runs::{AuditWrite, write_audit};
 
 /// What became of an erasure.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,6 +115,7 @@ impl Store {
                 action: "workspace.erase",
                 object: workspace.to_string(),
                 detail: None,
+                hashes: Hashes::default(),
             };
             write_audit(&mut transaction, &line).await?;
             transaction.commit().await?;

@@ -3,9 +3,9 @@
 use galley_core::ids::WorkspaceId;
 use sqlx::Row;
 
+use crate::audit::{AuditWrite, Hashes, write_audit};
 use crate::error::StoreError;
 use crate::pool::Store;
-use crate::runs::{AuditWrite, write_audit};
 use crate::scope::Scope;
 
 /// A tenant as stored.
@@ -64,6 +64,7 @@ impl Store {
                 action: "workspace.create",
                 object: id.to_string(),
                 detail: None,
+                hashes: Hashes::default(),
             };
             write_audit(&mut transaction, &line).await?;
             transaction.commit().await?;

@@ -14,6 +14,7 @@
 
 mod apalis;
 mod attempt;
+mod checks;
 mod committer;
 mod gate;
 mod lane;
@@ -145,6 +146,10 @@ pub async fn run(
         options.on_recorded.clone(),
     ));
 
+    let publishes = options.adapters.is_some()
+        && agents.iter().any(|agent| agent.as_str() == galley_core::publish::PUBLISHER);
+    let checker = publishes.then(|| tokio::spawn(checks::answer(engine.clone(), helpers_stop.clone())));
+
     let mut lanes = JoinSet::new();
     for agent in agents {
         let most = registry.get(&agent).and_then(|agent| agent.concurrency()).unwrap_or(options.concurrency);
@@ -175,6 +180,9 @@ pub async fn run(
         tracing::warn!(%error, "could not close session {}; the reaper does", session.id());
     }
     let _ = tokio::join!(keeper, listener);
+    if let Some(checker) = checker {
+        let _ = checker.await;
+    }
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use crate::harness::posts::{bed, question, submit};
 use crate::harness::{Bed, Network};
 
 /// Tables that belong to no workspace.
-const FLEET: [&str; 4] = ["_sqlx_migrations", "agents", "sessions", "workspaces"];
+const FLEET: [&str; 5] = ["_sqlx_migrations", "agents", "audit_sealer", "sessions", "workspaces"];
 
 async fn tenant_tables(bed: &Bed) -> Vec<String> {
     bed.texts(

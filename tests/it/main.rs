@@ -9,6 +9,7 @@
 
 mod accept;
 mod architecture;
+mod audit_chain;
 mod cancel;
 mod daily_limits;
 mod days;
@@ -36,4 +37,5 @@ mod tls;
 mod unknown_commit;
 mod unstorable;
 mod upgrade;
+mod vault;
 mod why;

@@ -100,6 +100,8 @@ fn table() -> BTreeMap<&'static str, Option<Route>> {
         ("resumeQueue", wide(REPAIR, none)),
         ("limitQueue", wide(REPAIR, |_| json!({ "maxRunning": 100 }))),
         ("listAudit", route(AUDIT, none)),
+        ("exportAudit", route(AUDIT, none)),
+        ("getAuditCheckpoint", route(AUDIT, none)),
         ("listKeys", route(AUDIT, none)),
         (
             "setAutomation",

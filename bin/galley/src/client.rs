@@ -246,6 +246,28 @@ impl Client {
         Ok(chunks.flat_map(futures::stream::iter))
     }
 
+    /// GET of lines, however many: each as it comes.
+    ///
+    /// # Errors
+    /// As [`Client::get`]; in the stream: the connection broke.
+    pub(crate) async fn lines(
+        &self,
+        path: &[&str],
+    ) -> Result<impl Stream<Item = Result<String, Failure>> + use<>, Failure> {
+        let response = self.send(self.request(Method::GET, path)).await?;
+        let (client, mut rest) = (self.clone(), Vec::new());
+        let chunks = response.bytes_stream().map(move |chunk| match chunk {
+            Ok(chunk) => {
+                rest.extend_from_slice(&chunk);
+                let whole = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+                let lines: Vec<u8> = rest.drain(..whole).collect();
+                String::from_utf8_lossy(&lines).lines().map(|line| Ok(line.to_owned())).collect()
+            }
+            Err(error) => vec![Err(client.unreachable(&error))],
+        });
+        Ok(chunks.flat_map(futures::stream::iter))
+    }
+
     fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
         let mut url = self.base.clone();
         // Escapes what people typed: an id with a slash is no other path.

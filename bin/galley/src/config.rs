@@ -155,10 +155,22 @@ config! {
     }
     /// Sending posts out.
     publishing: Publishing {
-        /// What credentials are sealed with: 64 hexadecimal digits, the same for every API server and worker.
-        secret_key: Option<SecretString> = "", "GALLEY_SECRET_KEY";
         /// Whether outgoing webhooks may go to private addresses.
         allow_private_targets: bool = "false", "GALLEY_ALLOW_PRIVATE_TARGETS";
+    }
+    /// The keys that wrap the data keys of workspaces, which seal credentials: the same for every API server and worker.
+    secrets: Secrets {
+        /// One key, as version 1: 64 hexadecimal digits.
+        key: Option<SecretString> = "", "GALLEY_SECRET_KEY";
+        /// A file of keys, one `VERSION:KEY` a line; the highest version is the newest, and wraps what is new.
+        key_file: Option<PathBuf> = "", "GALLEY_SECRET_KEY_FILE";
+        /// A command that prints such lines; the shell runs it when the process starts.
+        key_command: Option<String> = "", "GALLEY_SECRET_KEY_COMMAND";
+    }
+    /// The audit's chain.
+    audit: Audit {
+        /// What signs where the chains end: an Ed25519 key of 64 hexadecimal digits, for API servers.
+        signing_key: Option<SecretString> = "", "GALLEY_AUDIT_SIGNING_KEY";
     }
     /// Who may call the API.
     auth: Auth {

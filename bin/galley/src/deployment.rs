@@ -10,7 +10,7 @@ use galley_agents::{
 use galley_api::{ApiConfig, KeySet, RateLimits, Signer, TokenRules};
 use galley_engine::queue::{QueueError, RedisConfig, RedisQueue, RedisRates};
 use galley_engine::store::{Role, Store};
-use galley_engine::{Engine, EngineConfig, Seal};
+use galley_engine::{CheckpointKey, Engine, EngineConfig};
 use galley_publishers::Publishers;
 use galley_worker::{Adapters, WorkerOptions};
 use secrecy::{ExposeSecret, SecretString};
@@ -20,6 +20,7 @@ use crate::cli::Settings;
 use crate::config::{Config, Providers};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::secrets;
 
 /// The database, in one of Galley's roles; [`Role::Login`] for what whoever
 /// deploys does without an API.
@@ -75,7 +76,8 @@ pub(crate) fn engine(config: &Config, changes: Changes, role: Role) -> Result<En
         session_ttl,
         renew_every: session_ttl / 3,
         reconcile_rate: config.scheduler.reconcile_rate.max(1),
-        seal: seal(config)?,
+        keyring: secrets::keyring(config)?,
+        checkpoint_key: checkpoint_key(config)?,
         platforms: Some(adapters(config)?),
         ..EngineConfig::default()
     };
@@ -97,18 +99,15 @@ fn adapters(config: &Config) -> Result<Arc<Adapters>, Failure> {
     Ok(Arc::new(Adapters(publishers)))
 }
 
-/// What credentials are sealed with.
+/// What the audit's checkpoints are signed with.
 ///
 /// # Errors
 /// A key that is none.
-fn seal(config: &Config) -> Result<Option<Seal>, Failure> {
-    let Some(key) = &config.publishing.secret_key else { return Ok(None) };
-    let seal = Seal::from_hex(key.expose_secret()).map_err(|error| {
-        Failure::usage("setting publishing.secret_key has a value that cannot be used")
-            .detail(error)
-            .hint("give the same GALLEY_SECRET_KEY to every API server and worker")
-    })?;
-    Ok(Some(seal))
+pub(crate) fn checkpoint_key(config: &Config) -> Result<Option<CheckpointKey>, Failure> {
+    let Some(key) = &config.audit.signing_key else { return Ok(None) };
+    CheckpointKey::from_hex(key.expose_secret()).map(Some).map_err(|error| {
+        Failure::usage("setting audit.signing_key has a value that cannot be used").detail(error)
+    })
 }
 
 /// The engine of a production role: the schema is this release's and the

@@ -23,6 +23,7 @@ mod files;
 mod found;
 mod home;
 mod print;
+mod secrets;
 mod show;
 mod site;
 mod stop;

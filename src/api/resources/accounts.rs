@@ -77,12 +77,15 @@ pub(crate) async fn remove(
 }
 
 /// Tries an account without publishing anything.
+///
+/// The API cannot open credentials: a worker that publishes tries it, and this
+/// waits for its answer, up to 15 seconds.
 #[utoipa::path(
     post, path = "/v1/accounts/{name}/test", operation_id = "testAccount", tag = "accounts",
     params(("name" = String, Path, description = "The account's name")),
     responses(
         (status = 200, description = "How it went: `ok` or what is wrong", body = AccountTest),
-        (status = 409, description = "This process cannot try accounts",
+        (status = 409, description = "No worker that publishes answered in time",
             body = crate::views::Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -92,5 +95,5 @@ pub(crate) async fn test(
     Path(name): Path<String>,
 ) -> Result<Json<AccountTest>, ApiError> {
     account_name(&name)?;
-    Ok(Json(state.engine.test_account(grant.workspace, &name).await?.into()))
+    Ok(Json(state.engine.test_account(grant.workspace, &name, &grant.actor).await?.into()))
 }

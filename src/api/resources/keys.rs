@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::CACHE_CONTROL;
 use axum::response::IntoResponse;
-use galley_engine::store::{AuditWrite, KeyWrite};
+use galley_engine::store::{AuditWrite, Hashes, KeyWrite};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
@@ -75,6 +75,7 @@ pub(crate) async fn create(
         detail: Some(
             json!({ "name": wish.name, "roles": roles, "ttlSeconds": wish.ttl_seconds }).to_string(),
         ),
+        hashes: Hashes::default(),
     };
     let write = KeyWrite { prefix, name: wish.name, hash, roles, ttl, audit };
     let row = to_the_end(async move { state.engine.store().create_key(write).await }).await?;
@@ -103,6 +104,7 @@ pub(crate) async fn revoke(
         action: "key.revoke",
         object: prefix.clone(),
         detail: None,
+        hashes: Hashes::default(),
     };
     let (store, named) = (state.engine.store().clone(), prefix.clone());
     let row = to_the_end(async move { store.revoke_key(&named, audit).await }).await?;

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CACHE_CONTROL;
 use axum::response::IntoResponse;
-use galley_engine::store::{AuditWrite, MOST_REVOKED, Revoke};
+use galley_engine::store::{AuditWrite, Hashes, MOST_REVOKED, Revoke};
 use serde_json::{Value, json};
 
 use crate::auth::{NewToken, REVOKED_WITHIN, TokenError};
@@ -55,6 +55,7 @@ pub(crate) async fn issue(
         action: "token.issue",
         object: new.subject.clone(),
         detail: Some(line_of(&new, &issued).to_string()),
+        hashes: Hashes::default(),
     };
     state.engine.store().audit(line).await?;
     Ok((StatusCode::CREATED, [(CACHE_CONTROL, "no-store")], Json(issued)))
@@ -96,6 +97,7 @@ pub(crate) async fn revoke(
         action: if wish.id.is_some() { "token.revoke" } else { "subject.revoke" },
         object: name.clone(),
         detail: None,
+        hashes: Hashes::default(),
     };
     let (store, longest) = (state.engine.store().clone(), state.door.longest());
     let revoked = to_the_end(async move { store.revoke(what, longest, audit).await }).await?;

@@ -31,7 +31,7 @@ mod workspaces;
 pub use accounts::{Account, AccountTest, AddAccount};
 pub use agents::{Agent, RetryPolicy};
 pub use approvals::{Approval, ApprovalDetail, Approve};
-pub use audit::AuditLine;
+pub use audit::{AuditCheckpoint, AuditLine};
 pub use automation::{Automation, SetAutomation};
 pub use dead_letters::{
     DeadLetter, DeadLetterDetail, DeadLetterGroup, RefusedRepair, RepairFilter, RepairOutcome,

@@ -12,7 +12,7 @@ use galley_core::report::StepError;
 use galley_core::retry::RetryPolicy;
 use galley_engine::queue::{RedisConfig, RedisQueue};
 use galley_engine::store::Store;
-use galley_engine::{Engine, EngineConfig, PublishingTimes, Seal};
+use galley_engine::{Engine, EngineConfig, Keyring, PublishingTimes};
 use galley_publishers::{Options, Publishers};
 use galley_worker::{Adapters, WorkerOptions};
 use serde::{Deserialize, Serialize};
@@ -49,7 +49,7 @@ impl Place {
             look_every: Duration::from_millis(500),
             policy_memory: Duration::ZERO,
             publishing: PublishingTimes { window: 2 * CALL, timeout: CALL, rest: 3 * CALL + CALL / 2 },
-            seal: Some(Seal::from_hex(&seal_key()).unwrap()),
+            keyring: Some(Keyring::single(&seal_key()).unwrap()),
             platforms: Some(adapters()),
             ..EngineConfig::default()
         };

@@ -10,7 +10,7 @@ use galley_core::run::WorkflowState;
 use galley_engine::queue::{RedisConfig, RedisQueue};
 use galley_engine::store::{Role, SessionOpen, Store};
 use galley_engine::{
-    Claimed, Engine, EngineConfig, EngineError, PublishingTimes, Seal, Session, Submit, SubmitContext,
+    Claimed, Engine, EngineConfig, EngineError, Keyring, PublishingTimes, Session, Submit, SubmitContext,
     WorkflowHistory, rebuild, run_duties,
 };
 use galley_publishers::Publishers;
@@ -30,6 +30,9 @@ use super::servers::{Servers, unique_name};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a deployment waits for a connection unless told.
 const USUAL_PATIENCE: Duration = galley_engine::store::PATIENCE;
+
+/// What wraps the workspaces' data keys.
+pub(crate) const KEY: &str = "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a";
 
 /// Connections of one engine.
 const CONNECTIONS: u32 = 6;
@@ -100,6 +103,7 @@ fn config(setup: &Setup) -> EngineConfig {
         session_ttl,
         overdue_grace: patience(usual.overdue_grace),
         look_every: patience(usual.look_every),
+        check_patience: patience(usual.check_patience),
         renew_every: Duration::from_millis(200),
         claim_deadline: Duration::from_millis(300),
         policy_memory: Duration::ZERO,
@@ -108,7 +112,7 @@ fn config(setup: &Setup) -> EngineConfig {
             timeout: Duration::from_secs(1),
             rest: Duration::from_millis(300),
         },
-        seal: Some(Seal::from_hex(&"5a".repeat(32)).unwrap()),
+        keyring: Some(Keyring::single(KEY).unwrap()),
         platforms: adapters(setup).map(|adapters| adapters as _),
         ..usual
     }
@@ -169,6 +173,12 @@ impl Bed {
         }
     }
 
+    /// What a process of another role would have.
+    pub(crate) fn engine_as(&self, role: Role) -> Engine {
+        let store = Store::connect_as(role, &self.database_url, CONNECTIONS, PATIENCE).unwrap();
+        engine(store, &self.redis_url, &self.prefix, config(&self.setup))
+    }
+
     /// What another process would have: its own pool, its own memory.
     pub(crate) fn another_engine(&self) -> Engine {
         self.engine_on(&self.database_url, CONNECTIONS)
@@ -194,7 +204,7 @@ impl Bed {
     /// Starts the scheduler's duties.
     pub(crate) fn start_duties(&mut self) {
         let stop = CancellationToken::new();
-        let (engine, token) = (self.another_engine(), stop.clone());
+        let (engine, token) = (self.engine_as(Role::Engine), stop.clone());
         let task = tokio::spawn(async move { run_duties(&engine, &token).await });
         self.duties = Some((stop, task));
     }

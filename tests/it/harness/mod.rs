@@ -12,7 +12,7 @@ mod servers;
 
 pub(crate) use agents::{Agents, Latch, answer, retry};
 pub(crate) use api::Api;
-pub(crate) use bed::{Bed, Setup, problems, request, until};
+pub(crate) use bed::{Bed, KEY, Setup, problems, request, until};
 pub(crate) use network::{Fault, Network};
 pub(crate) use process::WorkerProcess;
 pub(crate) use proxy::{Proxy, read_body, read_message, server_of, text_at, through, write_message};

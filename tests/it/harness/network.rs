@@ -140,7 +140,10 @@ impl Publisher for Network {
         }
     }
 
-    async fn test(&self, _: &Account) -> Result<String, String> {
-        Ok("it is there".into())
+    async fn test(&self, account: &Account) -> Result<String, String> {
+        if account.settings["broken"] == true {
+            return Err("the network does not take it".into());
+        }
+        Ok("the network takes it".into())
     }
 }

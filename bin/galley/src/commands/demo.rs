@@ -10,7 +10,7 @@ use galley_core::automation::{AutomationConfig, Mode};
 use galley_core::ids::{WorkflowKey, WorkspaceId};
 use galley_engine::queue::{RedisConfig, RedisQueue};
 use galley_engine::store::{PostFilter, PostRow, Store};
-use galley_engine::{Engine, EngineConfig, NewAccount, Seal, Submit, SubmitContext};
+use galley_engine::{Engine, EngineConfig, Keyring, NewAccount, Submit, SubmitContext};
 use galley_preview::{FaultKind, FaultTarget, PreviewNetwork, PreviewOptions, SeedAccount, SetFault};
 use galley_publishers::Publishers;
 use galley_servers::{PrivatePostgres, PrivateRedis, Speed};
@@ -121,7 +121,7 @@ impl Scene {
         let config = EngineConfig {
             session_ttl: ttl,
             renew_every: ttl / 3,
-            seal: Some(Seal::from_hex(&secret_key).map_err(|error| broken("seal", error))?),
+            keyring: Some(Keyring::single(&secret_key).map_err(|error| broken("seal", error))?),
             platforms: Some(Arc::new(Adapters(publishers))),
             ..EngineConfig::default()
         };

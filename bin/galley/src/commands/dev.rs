@@ -22,7 +22,7 @@ use crate::found::DevFile;
 use crate::home::{Home, Servers};
 use crate::print::{self, style};
 use crate::telemetry::{LogTo, listen, listen_for, serve_metrics, start_logging};
-use crate::{demo, deployment, show, site, stop, time};
+use crate::{demo, deployment, secrets, show, site, stop, time};
 
 /// The workspace a person begins in.
 const WORKSPACE: &str = "demo";
@@ -101,8 +101,8 @@ impl Run for Dev {
             Address::At(address) => Some(listen_for("the preview network", "--preview-addr", address).await?),
             Address::Off => None,
         };
-        if config.publishing.secret_key.is_none() {
-            config.publishing.secret_key = Some(home.kept_secret("secret-key")?);
+        if !secrets::are_configured(&config) {
+            config.secrets.key = Some(home.kept_secret("secret-key")?);
         }
 
         let began = Instant::now();

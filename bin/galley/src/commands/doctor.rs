@@ -4,7 +4,7 @@
 use clap::Args;
 use galley_api::views;
 use galley_engine::queue::server_info;
-use galley_engine::store::{Role, StoreError};
+use galley_engine::store::{Role, Store, StoreError};
 use secrecy::ExposeSecret;
 
 use crate::cli::{Remote, Run, Settings};
@@ -14,6 +14,7 @@ use crate::deployment;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::print::{self, style};
+use crate::secrets;
 
 /// Check the deployment: servers, schema, API, token, workers
 ///
@@ -146,13 +147,58 @@ async fn postgres(config: &Config, report: &mut Report) {
         Err(error) => report.fail("PostgreSQL", error.to_string(), "see the server's log"),
     }
     match store.check_schema(false).await {
-        Ok(()) => report.ok("schema", "is this release's, and the database's clock is the true one"),
+        Ok(()) => {
+            report.ok("schema", "is this release's, and the database's clock is the true one");
+            secret_keys(config, &store, report).await;
+        }
         Err(StoreError::Schema(why)) => {
             // The store's sentence ends with what to do.
             let (found, todo) = why.split_once("; ").unwrap_or((&why, "run `galley migrate`"));
             report.fail("schema", found, todo);
         }
         Err(error) => report.fail("schema", error.to_string(), "run `galley migrate`"),
+    }
+}
+
+/// Whether the keys configured here open what is sealed there.
+async fn secret_keys(config: &Config, store: &Store, report: &mut Report) {
+    let what = "secret keys";
+    let known = match secrets::keyring(config) {
+        Ok(Some(keyring)) => keyring.versions(),
+        Ok(None) => {
+            return report
+                .skip(what, "none is set here; set GALLEY_SECRET_KEY as the workers have it to check");
+        }
+        Err(failure) => return report.fail(what, failure.line(), "correct what it names"),
+    };
+    let newest = known.iter().max().copied().unwrap_or_default();
+    match store.kek_versions().await {
+        Ok(used) => {
+            let used: Vec<u32> = used.iter().map(|(version, _)| version.unsigned_abs()).collect();
+            let listed =
+                |versions: Vec<&u32>| versions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let lost: Vec<_> = used.iter().filter(|version| !known.contains(version)).collect();
+            let old: Vec<_> = used.iter().filter(|version| **version != newest).collect();
+            if !lost.is_empty() {
+                report.fail(
+                    what,
+                    format!("data keys are wrapped by secret key {}, which is not set here", listed(lost)),
+                    "set it here, too, and run `galley secret rotate`",
+                );
+            } else if !old.is_empty() {
+                report.warn(
+                    what,
+                    format!(
+                        "data keys are still wrapped by secret key {}; the newest is {newest}",
+                        listed(old)
+                    ),
+                    "`galley secret rotate` wraps them with the newest",
+                );
+            } else {
+                report.ok(what, format!("every data key is wrapped by secret key {newest}"));
+            }
+        }
+        Err(error) => report.fail(what, error.to_string(), "see the server's log"),
     }
 }
 

@@ -21,6 +21,7 @@ mod post;
 mod queue;
 mod schedule;
 mod scheduler;
+mod secret;
 mod task;
 mod template;
 mod token;
@@ -82,6 +83,7 @@ commands! {
     token::Token,
     key::Key,
     audit::Audit,
+    secret::Secret,
     openapi::Openapi,
     completions::Completions,
 }

@@ -5,7 +5,8 @@
 use std::io::Read as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use galley_engine::{Keyring, KeyringError};
 use secrecy::ExposeSecret;
@@ -69,32 +70,29 @@ fn printed(command: &str, patience: Duration) -> Result<Zeroizing<String>, Failu
     let failed = |why: String| {
         unusable("key_command").detail(why).hint("run it by hand: it has to print lines of VERSION:KEY")
     };
-    let began = Instant::now();
     let mut child = Command::new("sh")
         .args(["-c", command])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| failed(format!("it cannot be run: {error}")))?;
-    let status = loop {
-        match child.try_wait().map_err(|error| failed(error.to_string()))? {
-            Some(status) => break status,
-            None if began.elapsed() > patience => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(failed(format!("it printed nothing within {patience:?}")));
-            }
-            None => std::thread::sleep(Duration::from_millis(5)),
-        }
+    let stdout = child.stdout.take();
+    let (told, heard) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut text = Zeroizing::new(String::new());
+        let read = stdout.map_or(Ok(0), |mut stdout| stdout.read_to_string(&mut text));
+        let _ = told.send(read.map(|_| text));
+    });
+    let Ok(text) = heard.recv_timeout(patience) else {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(failed(format!("it did not come to its end within {patience:?}")));
     };
+    let status = child.wait().map_err(|error| failed(error.to_string()))?;
     if !status.success() {
         return Err(failed(format!("it ended with {status}")));
     }
-    let mut text = Zeroizing::new(String::new());
-    if let Some(mut stdout) = child.stdout.take() {
-        stdout.read_to_string(&mut text).map_err(|error| failed(error.to_string()))?;
-    }
-    Ok(text)
+    text.map_err(|error| failed(error.to_string()))
 }
 
 #[cfg(test)]

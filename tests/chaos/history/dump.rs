@@ -14,6 +14,7 @@ const JOURNAL: &str = "
     CREATE TABLE run_journal (
         n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, workspace_id uuid NOT NULL, id uuid NOT NULL,
         version bigint NOT NULL, run bytea NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp());
+    GRANT INSERT ON run_journal TO PUBLIC;
     CREATE FUNCTION run_journal() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         INSERT INTO run_journal (workspace_id, id, version, run)

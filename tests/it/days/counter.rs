@@ -29,6 +29,7 @@ pub(super) async fn clocks(bed: &Bed, count: usize) {
          CREATE UNLOGGED TABLE clocks (clock integer PRIMARY KEY, n integer NOT NULL DEFAULT 0, at timestamptz)
                                       WITH (fillfactor = 10);
          INSERT INTO clocks (clock) SELECT n FROM generate_series(0, {count}) n;
+         GRANT SELECT, UPDATE ON clocks, plan TO PUBLIC;
          CREATE FUNCTION my_clock() RETURNS integer LANGUAGE sql STABLE AS
          $$SELECT coalesce(current_setting('galley_test.clock', true), '0')::integer$$;
          CREATE OR REPLACE FUNCTION galley_now() RETURNS timestamptz LANGUAGE sql STABLE AS

@@ -55,8 +55,8 @@ impl Hand {
         for kind in ["verifiable", "idempotent", "blind"] {
             account(&bed, kind, json!({ "settings": { "kind": kind } })).await;
         }
-        bed.register(&agents()).await;
         bed.engine.store().register_agents(&[galley_core::publish::spec().unwrap()]).await.unwrap();
+        bed.register(&agents()).await;
         // Renewed once, and then never: a renewal at any moment would be an
         // operation of its own.
         let day = Duration::from_secs(86_400);

@@ -88,7 +88,7 @@ async fn a_pause_survives_flushall_and_restarts() {
         paused: Some((paused, "ada".into(), Some("maintenance".into()))),
         ..ControlChange::default()
     };
-    bed.api.control_agent(bed.workspace, &echo(), pause(true), "ada").await.unwrap();
+    bed.engine.control_agent(bed.workspace, &echo(), pause(true), "ada").await.unwrap();
     let key = bed.submit(json!([{ "name": "a", "agent": "echo" }]), Value::Null).await;
     flush_all(&redis.url()).await.unwrap();
     // Other engines read controls every two seconds; a new worker starts from
@@ -102,7 +102,7 @@ async fn a_pause_survives_flushall_and_restarts() {
     .await;
     assert!(bed.engine.pop(&echo(), 10).await.unwrap().tickets.is_empty());
     assert!(agents.calls().is_empty());
-    bed.api.control_agent(bed.workspace, &echo(), pause(false), "ada").await.unwrap();
+    bed.engine.control_agent(bed.workspace, &echo(), pause(false), "ada").await.unwrap();
     bed.finish(key, galley_core::run::WorkflowState::Succeeded).await;
     assert_eq!(bed.audited().await, ["workspace.create", "queue.pause", "queue.resume"]);
     bed.end().await;
@@ -129,7 +129,7 @@ async fn limits_hold_under_concurrency_and_after_flushall() {
         max_running_per_workspace: Some(Some(3)),
         ..ControlChange::default()
     };
-    bed.api.control_agent(bed.workspace, &busy, limit, "ada").await.unwrap();
+    bed.engine.control_agent(bed.workspace, &busy, limit, "ada").await.unwrap();
     let other = bed.engine.create_workspace("other", 1, "test").await.unwrap().id;
     bed.submit_many(bed.workspace, "busy", 100).await;
     bed.submit_many(other, "busy", 100).await;
@@ -167,7 +167,7 @@ async fn a_late_claim_does_not_free_the_place_of_the_one_in_force() {
     let (redis, bed) = own_redis().await;
     bed.register(&Agents::echo()).await;
     let limit = ControlChange { max_running: Some(Some(1)), ..ControlChange::default() };
-    bed.api.control_agent(bed.workspace, &echo(), limit, "ada").await.unwrap();
+    bed.engine.control_agent(bed.workspace, &echo(), limit, "ada").await.unwrap();
     bed.submit_many(bed.workspace, "echo", 2).await;
     let session = bed.session().await;
     let first = bed.engine.pop(&echo(), 1).await.unwrap().tickets;
@@ -198,7 +198,7 @@ async fn a_claim_that_comes_too_late_does_not_exceed_a_limit() {
     let bed = Bed::new().await;
     bed.register(&Agents::echo()).await;
     let limit = ControlChange { max_running: Some(Some(1)), ..ControlChange::default() };
-    bed.api.control_agent(bed.workspace, &echo(), limit, "ada").await.unwrap();
+    bed.engine.control_agent(bed.workspace, &echo(), limit, "ada").await.unwrap();
     bed.submit_many(bed.workspace, "echo", 1).await;
     let slow = bed.engine.pop(&echo(), 1).await.unwrap().tickets.remove(0);
     let mut urgent = request(json!([{ "name": "a", "agent": "echo" }]), Value::Null);
@@ -256,7 +256,7 @@ async fn weights_share_out_the_pops() {
     let heavy = bed.engine.create_workspace("heavy", 3, "test").await.unwrap().id;
     // What operators set reaches Redis with the next mirror: here, at once.
     let nothing = ControlChange::default();
-    bed.api.control_agent(bed.workspace, &echo(), nothing, "ada").await.unwrap();
+    bed.engine.control_agent(bed.workspace, &echo(), nothing, "ada").await.unwrap();
     bed.submit_many(bed.workspace, "echo", 200).await;
     bed.submit_many(heavy, "echo", 200).await;
     let mut shares: HashMap<WorkspaceId, i32> = HashMap::new();

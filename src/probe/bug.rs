@@ -36,6 +36,9 @@ crate::names::names! {
         /// Audit lines are written after the commit, in a transaction of their
         /// own: a crash in between loses them.
         AuditOutside = "audit_outside",
+        /// The sealer's mark goes by the numbers of rows, which are drawn before
+        /// the rows commit: one that commits late is never sealed.
+        SealSkips = "seal_skips",
         /// A cancel does not care about an open intent: it ends a step whose
         /// post is going out.
         CancelIgnoresIntent = "cancel_ignores_intent",

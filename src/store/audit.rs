@@ -12,6 +12,7 @@ use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use crate::error::StoreError;
+use crate::planted;
 use crate::pool::{Store, execute};
 use crate::scope::Scope;
 
@@ -310,6 +311,7 @@ impl Store {
                                      WHERE s.workspace_id = a.workspace_id AND s.audit_id = a.id)
                   ORDER BY a.txid, a.id LIMIT $3"
             );
+            let query = planted::by_number(query);
             let rows = sqlx::query(sqlx::AssertSqlSafe(query))
                 .bind(mark_txid)
                 .bind(mark_id)

@@ -29,6 +29,15 @@ pub(crate) fn guarded<'q>(
     sqlx::query(AssertSqlSafe(sql.replace(guard, instead)))
 }
 
+/// The sealer's look; with the bug planted it passes what commits late.
+pub(crate) fn by_number(query: String) -> String {
+    if !planted(Bug::SealSkips) {
+        return query;
+    }
+    let passed = " AND a.id > (SELECT coalesce(max(audit_id), 0) FROM audit_seals) ORDER BY";
+    query.replace("ORDER BY", passed)
+}
+
 /// The limit that a day's counter is compared with.
 pub(crate) async fn limit(
     connection: &mut PgConnection,

@@ -408,6 +408,8 @@ pub struct Leftovers {
     /// Where something of one workspace was found with something of another: a
     /// log line, a Redis member.
     pub crossed: Vec<String>,
+    /// What does not hold about the audit's chains.
+    pub chains: Vec<String>,
 }
 
 /// What really happened during the run, counted.

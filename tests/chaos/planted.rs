@@ -20,6 +20,7 @@ pub const fn attacks(bug: Bug) -> &'static [&'static str] {
         | Bug::LateSend => &["effects"],
         Bug::StaleIsMine => &["parents"],
         Bug::AuditOutside => &["audited"],
+        Bug::SealSkips => &["chain"],
         Bug::CancelIgnoresIntent => &["posts", "withdrawn"],
         Bug::LimitByCount | Bug::LimitInMemory | Bug::UtcDay => &["daily_limit"],
         Bug::SlotFreedOnUnknown => &["daily_limit", "quota"],

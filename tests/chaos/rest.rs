@@ -12,6 +12,7 @@ use galley_preview::{Entry, PreviewNetwork};
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
 
+use crate::chains;
 use crate::fleet::{Fleet, Setup, marks};
 use crate::history::{Call, Dump, Effect, Leftovers, Line, Seen};
 use crate::servers::Servers;
@@ -83,13 +84,17 @@ async fn moving(connection: &mut PgConnection) -> Result<Vec<String>> {
         }
     }
     let soon = "SELECT count(*) FROM timers WHERE due_at < galley_now() + interval '2 minutes'";
-    let timers: i64 = sqlx::query(soon).fetch_one(connection).await?.try_get(0)?;
+    let timers: i64 = sqlx::query(soon).fetch_one(&mut *connection).await?.try_get(0)?;
     let mut told: Vec<String> = counts
         .into_iter()
         .map(|(state, (count, example))| format!("{count} steps {state}, one of them in {example}"))
         .collect();
     if timers > 0 {
         told.push(format!("{timers} timers are due soon"));
+    }
+    let unsealed = chains::unsealed(connection).await?;
+    if unsealed > 0 {
+        told.push(format!("{unsealed} audit rows are not sealed"));
     }
     Ok(told)
 }
@@ -152,6 +157,7 @@ pub async fn write_down(
             .collect(),
         ..Leftovers::default()
     };
+    leftovers.chains = chains::broken(&mut connection).await?;
     search_logs(world, &setup.logs(), secrets, &mut leftovers)?;
     search_redis(servers, secrets, &mut leftovers).await?;
     world.record(&Line::Leftovers(leftovers));

@@ -14,6 +14,7 @@ mod accepted;
 mod approved;
 mod audited;
 mod bytes;
+mod chain;
 mod daily_limit;
 mod effects;
 mod events;
@@ -62,6 +63,7 @@ pub const INVARIANTS: &[Invariant] = &[
     daily_limit::INVARIANT,
     quota::INVARIANT,
     audited::INVARIANT,
+    chain::INVARIANT,
     tenants::INVARIANT,
     secrets::INVARIANT,
     leaks::INVARIANT,

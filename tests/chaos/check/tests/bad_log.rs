@@ -107,6 +107,9 @@ pub(super) const BREAKS: &[Break] = &[
         good.history.events[0].workspace = good.scheduled.0;
     }),
     ("tenants", "a log line crossed", |good| good.history.leftovers.crossed.push("a log line".into())),
+    ("chain", "an audit row was never sealed", |good| {
+        good.history.leftovers.chains.push("1 audit rows were never sealed".into());
+    }),
     ("secrets", "a log holds a credential", |good| good.history.leftovers.secrets.push("w.log".into())),
     ("secrets", "a reply holds a credential", |good| {
         good.history.ops[0].reply = Reply::Unknown { why: "tok-4711-secret".into() };

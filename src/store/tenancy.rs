@@ -21,12 +21,13 @@ pub enum Erasure {
     OnTheirWay(i64),
 }
 
-/// Tables whose rows are of no use to whoever they belong to: keys, and what
-/// is sealed with them.
-const SEALED: [&str; 2] = ["credentials", "data_keys"];
+/// Tables whose rows are of no use to whoever they belong to: keys, their
+/// hashes, and what is sealed with them.
+const SEALED: [&str; 3] = ["api_keys", "credentials", "data_keys"];
 
-/// Columns that are never handed out.
-const SECRETS: [&str; 4] = ["credential", "sealed", "wrapped", "secret_hash"];
+/// The column that is never handed out: where credentials stood before they had
+/// a table of their own.
+const SECRET: &str = "credential";
 
 async fn tables(connection: &mut PgConnection) -> Result<Vec<String>, StoreError> {
     let rows = sqlx::query(
@@ -58,12 +59,11 @@ impl Store {
             }
             // A name from the catalogue, quoted by the server.
             let query = format!(
-                "SELECT jsonb_build_object('table', '{table}', 'row', to_jsonb(t) - $2::text[])::text
+                "SELECT jsonb_build_object('table', '{table}', 'row', to_jsonb(t) - $2::text)::text
                    FROM \"{table}\" t WHERE workspace_id = $1"
             );
-            let secrets: Vec<&str> = SECRETS.to_vec();
             let mut rows =
-                sqlx::query(AssertSqlSafe(query)).bind(workspace.0).bind(secrets).fetch(&mut *transaction);
+                sqlx::query(AssertSqlSafe(query)).bind(workspace.0).bind(SECRET).fetch(&mut *transaction);
             while let Some(row) = rows.try_next().await? {
                 if let Err(error) = hand_out(row.try_get(0)?) {
                     return Ok(Err(error));

@@ -160,7 +160,7 @@ async fn erase(settings: &Settings, name: &str, yes: bool, json: bool) -> Result
                 return print::json(&serde_json::json!({ "workspaceId": workspace.id, "rows": gone }));
             }
             print::say(&format!("{} is erased: {rows} rows of {} tables", workspace.name, gone.len()));
-            print::say("tokens and keys that open it stay valid until they expire; they open nothing");
+            print::say("its API keys are gone; tokens that were issued for it hold until they expire");
             Ok(())
         }
         Erasure::OnTheirWay(open) => Err(Failure::new(Exit::Conflict, format!("{} was not erased", workspace.name))

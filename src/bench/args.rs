@@ -98,6 +98,15 @@ pub enum Scenario {
         #[arg(long, default_value_t = 50)]
         running: usize,
     },
+    /// How fast the choice of a model finds the best one, before and after that degrades; needs no servers.
+    Choice {
+        /// Independent trials.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=100))]
+        seeds: u8,
+        /// Steps of each, before and after.
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(20..=100_000))]
+        steps: u32,
+    },
 }
 
 /// A worker process of the bench; started by the bench itself.

@@ -9,6 +9,7 @@
 
 mod agent;
 mod args;
+mod choice;
 mod fleet;
 mod floor;
 mod ledger;

@@ -8,11 +8,16 @@ use serde_json::{Map, Value};
 /// Figures in the order they were measured.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(transparent)]
-pub struct BenchReport(Map<String, Value>);
+pub struct BenchReport {
+    figures: Map<String, Value>,
+    /// What people see instead of a table.
+    #[serde(skip)]
+    drawing: Option<String>,
+}
 
 impl BenchReport {
     pub(crate) fn put(&mut self, name: &str, value: impl Into<Value>) {
-        self.0.insert(name.to_owned(), value.into());
+        self.figures.insert(name.to_owned(), value.into());
     }
 
     /// A rate or a time: four significant digits are enough.
@@ -33,18 +38,26 @@ impl BenchReport {
         }
     }
 
-    /// Whether nothing was lost, doubled or dead.
+    /// Shows people a drawing instead of a table.
+    pub(crate) fn draw(&mut self, drawing: String) {
+        self.drawing = Some(drawing);
+    }
+
+    /// Whether nothing was lost, doubled or dead, and no aim missed.
     pub fn is_sound(&self) -> bool {
-        ["lost", "duplicated", "dead"]
+        ["lost", "duplicated", "dead", "missed"]
             .iter()
-            .all(|name| self.0.get(*name).is_none_or(|n| n == &Value::from(0)))
+            .all(|name| self.figures.get(*name).is_none_or(|n| n == &Value::from(0)))
     }
 }
 
 impl fmt::Display for BenchReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.0.keys().map(String::len).max().unwrap_or(0);
-        for (name, value) in &self.0 {
+        if let Some(drawing) = &self.drawing {
+            return f.write_str(drawing);
+        }
+        let width = self.figures.keys().map(String::len).max().unwrap_or(0);
+        for (name, value) in &self.figures {
             let value = match value {
                 Value::String(text) => text.clone(),
                 other => other.to_string(),

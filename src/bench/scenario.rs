@@ -12,6 +12,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::agent::{IDLE, NOOP, payload};
 use crate::args::{BenchArgs, Scenario};
+use crate::choice;
 use crate::fleet::Fleet;
 use crate::floor;
 use crate::ledger::Ran;
@@ -29,6 +30,9 @@ const WARM: usize = 20;
 /// # Errors
 /// Servers, workers or the engine failed; or it took too long.
 pub async fn run(args: &BenchArgs) -> anyhow::Result<BenchReport> {
+    if let Scenario::Choice { seeds, steps } = args.scenario {
+        return Ok(choice::measure(seeds.into(), steps as usize));
+    }
     let mut fleet = Fleet::start(args).await?;
     let measured = measure(args, &mut fleet).await;
     let stopped = fleet.stop().await;
@@ -69,6 +73,7 @@ async fn measure(args: &BenchArgs, fleet: &mut Fleet) -> anyhow::Result<BenchRep
             report.put("scenario", "recovery");
             recovery::measure(args, fleet, &mut report, &recovery::Blows { queued, kills, running }).await?;
         }
+        Scenario::Choice { .. } => bail!("`choice` has no fleet to measure"),
     }
     report.put_all(&floor::measure(&fleet.owner, args.payload).await?);
     Ok(report)

@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod automation;
 pub mod chain;
+pub mod choice;
 pub mod condition;
 pub mod decide;
 pub mod definition;

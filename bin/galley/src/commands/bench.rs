@@ -18,7 +18,8 @@ use crate::telemetry::{LogTo, start_logging};
 #[command(after_help = "Examples:
   galley bench chain                      20,000 workflows of 5 steps
   galley bench chain --kill-every 2s --flush-every 3s
-  galley bench latency --samples 200 --json")]
+  galley bench latency --samples 200 --json
+  galley bench choice                     how fast the best model is found; no servers")]
 pub(crate) struct Bench {
     #[command(flatten)]
     args: BenchArgs,

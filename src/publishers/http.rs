@@ -1,17 +1,24 @@
 //! One HTTP call to a platform: sent once, bounded in time and size, and
 //! sorted by whether the platform may have seen it.
+//!
+//! A workspace names the address. So this is the only place in which an adapter
+//! gets a client or sends anything (`tests/it/architecture.rs`), and no call
+//! leaves it for an address that [`Targets`] does not allow.
 
 use std::error::Error;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use galley_core::publish::SEND_TIMEOUT;
 use jiff::fmt::rfc2822;
+use reqwest::dns::Resolve;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
-use reqwest::{Client, ClientBuilder, Request, Response};
+use reqwest::{Client, Method, Request, RequestBuilder, Response, Url};
 use tokio::time::Instant;
 
-use crate::registry::SetupError;
+use crate::registry::{Options, SetupError};
+use crate::target::{System, Targets};
 
 /// Most that is read of a response, in bytes. Real ones have a few hundred.
 pub(crate) const LARGEST_BODY: usize = 64 * 1024;
@@ -21,6 +28,7 @@ pub(crate) const LARGEST_BODY: usize = 64 * 1024;
 pub(crate) struct Http {
     client: Client,
     timeout: Duration,
+    targets: Targets,
 }
 
 /// What a platform answered.
@@ -61,18 +69,22 @@ pub(crate) enum Failed {
 pub(crate) struct Forbidden(pub(crate) String);
 
 impl Http {
-    /// A client for calls of at most `timeout`. `tune` sees the builder last.
-    pub(crate) fn new(
-        timeout: Duration,
-        tune: impl FnOnce(ClientBuilder) -> ClientBuilder,
-    ) -> Result<Self, SetupError> {
+    /// A client under the deployment's rules.
+    pub(crate) fn new(options: Options) -> Result<Self, SetupError> {
+        Self::over(options, Arc::new(System))
+    }
+
+    /// The same, with names looked up by `names`. What it answers is checked
+    /// here, whatever it is.
+    pub(crate) fn over(options: Options, names: Arc<dyn Resolve>) -> Result<Self, SetupError> {
         // reqwest is built without a TLS provider of its own; a program that
         // installed one keeps it.
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
-        let timeout = timeout.min(SEND_TIMEOUT);
-        let builder = Client::builder()
+        let timeout = options.timeout.min(SEND_TIMEOUT);
+        let targets = Targets { allow_private: options.allow_private_targets };
+        let client = Client::builder()
             .user_agent(concat!("galley/", env!("CARGO_PKG_VERSION")))
             // A call that ends while it still connects is known to have sent
             // nothing, so connecting has a limit of its own, well inside the
@@ -91,18 +103,28 @@ impl Http {
             .redirect(reqwest::redirect::Policy::none())
             // A proxy looks names up on its own: an address that was checked
             // here would not be the one it connects to.
-            .no_proxy();
-        let client = tune(builder).build().map_err(|error| SetupError::Client(root_cause(&error)))?;
-        Ok(Self { client, timeout })
+            .no_proxy()
+            .dns_resolver(targets.resolver(names))
+            .build();
+        let client = client.map_err(|error| SetupError::Client(root_cause(&error)))?;
+        Ok(Self { client, timeout, targets })
     }
 
-    /// Begins a request.
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
+    /// What a workspace may name.
+    pub(crate) fn targets(&self) -> Targets {
+        self.targets
+    }
+
+    /// Begins a request; [`call`](Self::call) sends it.
+    pub(crate) fn request(&self, method: Method, url: Url) -> RequestBuilder {
+        self.client.request(method, url)
     }
 
     /// Sends a request, once, and reads the answer.
     pub(crate) async fn call(&self, request: Request) -> Result<Answer, Failed> {
+        // The client asks its resolver about names alone: an address in the
+        // URL itself is looked at here.
+        self.targets.check(request.url()).map_err(Failed::Unsendable)?;
         let deadline = Instant::now() + self.timeout;
         let mut response = match within(deadline, self.client.execute(request)).await {
             Some(Ok(response)) => response,

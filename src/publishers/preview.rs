@@ -1,8 +1,8 @@
 //! Galley's own preview network: a real HTTP service with a timeline, on which
 //! an account chooses what the platform can tell about a lost reply.
 //!
-//! Its address may be a private one: it is set up by who runs Galley, and what
-//! it is sent is nothing but the post and its own token.
+//! Its accounts name its address, so the rules for addresses hold for it as for
+//! any other: one on a private network needs a deployment that allows them.
 
 use async_trait::async_trait;
 use galley_core::plan::Problem;
@@ -16,6 +16,7 @@ use crate::http::{Answer, Body, Failed, Http};
 use crate::publisher::{Account, Outgoing, Publisher};
 use crate::registry::{Options, SetupError};
 use crate::settings::{Reader, check_link, check_token, sentence};
+use crate::target::Targets;
 use crate::verdict::receipt;
 
 /// Longest post, in characters.
@@ -60,7 +61,16 @@ impl Preview {
     /// # Errors
     /// When there is no HTTP client.
     pub fn new(options: Options) -> Result<Self, SetupError> {
-        Ok(Self { http: Http::new(options.timeout, |client| client)? })
+        Ok(Self::through(Http::new(options)?))
+    }
+
+    pub(crate) fn through(http: Http) -> Self {
+        Self { http }
+    }
+
+    /// An account's settings, if posts may go where they say.
+    fn settings(&self, settings: &Value) -> Result<Settings, Vec<Problem>> {
+        Settings::read(settings, self.http.targets())
     }
 
     fn request(
@@ -69,13 +79,13 @@ impl Preview {
         settings: &Settings,
         out: &Outgoing,
     ) -> Result<Request, reqwest::Error> {
-        let client = self.http.client();
+        let to = |method, path: &[&str]| self.http.request(method, settings.at(path));
         let request = match settings.endpoint {
-            Endpoint::Idempotent => client.put(settings.at(&["idempotent", "posts", &out.key])),
+            Endpoint::Idempotent => to(Method::PUT, &["idempotent", "posts", &out.key]),
             Endpoint::Verifiable => {
-                client.post(settings.at(&["verifiable", "posts"])).header("X-Client-Key", &out.key)
+                to(Method::POST, &["verifiable", "posts"]).header("X-Client-Key", &out.key)
             }
-            Endpoint::Blind => client.post(settings.at(&["blind", "posts"])).header("X-Trace-Key", &out.key),
+            Endpoint::Blind => to(Method::POST, &["blind", "posts"]).header("X-Trace-Key", &out.key),
         };
         let PostContent { text, link } = &out.payload;
         let post = NewPost { text, link: link.as_deref(), created_at: &out.intended_at };
@@ -83,7 +93,7 @@ impl Preview {
     }
 
     async fn get(&self, account: &Account, url: Url) -> Result<Answer, Failed> {
-        let request = self.http.client().request(Method::GET, url);
+        let request = self.http.request(Method::GET, url);
         let request = request.bearer_auth(account.credential.expose_secret()).build();
         self.http.call(request.map_err(|error| Failed::Unsendable(error.without_url().to_string()))?).await
     }
@@ -101,9 +111,9 @@ impl Endpoint {
 }
 
 impl Settings {
-    fn read(settings: &Value) -> Result<Self, Vec<Problem>> {
+    fn read(settings: &Value, targets: Targets) -> Result<Self, Vec<Problem>> {
         let mut reader = Reader::new(settings, &["url", "endpoint"]);
-        let url = reader.url();
+        let url = reader.target(targets);
         if url.as_ref().is_some_and(|url| url.query().is_some()) {
             reader.problem("settings.url", "must not hold a `?`: give the network's address alone");
         }
@@ -139,7 +149,8 @@ impl Publisher for Preview {
     }
 
     fn capability(&self, settings: &Value) -> Capability {
-        match Settings::read(settings).map(|settings| settings.endpoint) {
+        // Where it is has no part in what it can tell.
+        match Settings::read(settings, Targets::ANY).map(|settings| settings.endpoint) {
             Ok(Endpoint::Idempotent) => Capability::Idempotent { window_s: WINDOW_S },
             Ok(Endpoint::Verifiable) => Capability::Verifiable { settle_s: SETTLE_S },
             Ok(Endpoint::Blind) | Err(_) => Capability::Blind,
@@ -147,7 +158,7 @@ impl Publisher for Preview {
     }
 
     fn check_account(&self, settings: &Value, credential: &SecretString) -> Result<(), Vec<Problem>> {
-        let mut problems = Settings::read(settings).err().unwrap_or_default();
+        let mut problems = self.settings(settings).err().unwrap_or_default();
         check_token(credential, &mut problems);
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
@@ -161,7 +172,7 @@ impl Publisher for Preview {
     }
 
     async fn publish(&self, account: &Account, out: &Outgoing) -> Sent {
-        let settings = match Settings::read(&account.settings) {
+        let settings = match self.settings(&account.settings) {
             Ok(settings) => settings,
             Err(problems) => return Sent::Refused(sentence(&problems)),
         };
@@ -179,7 +190,7 @@ impl Publisher for Preview {
     }
 
     async fn look(&self, account: &Account, out: &Outgoing) -> Looked {
-        let settings = match Settings::read(&account.settings) {
+        let settings = match self.settings(&account.settings) {
             Ok(settings) => settings,
             Err(problems) => return Looked::Unknown(sentence(&problems)),
         };
@@ -195,7 +206,7 @@ impl Publisher for Preview {
     }
 
     async fn test(&self, account: &Account) -> Result<String, String> {
-        let settings = Settings::read(&account.settings).map_err(|problems| sentence(&problems))?;
+        let settings = self.settings(&account.settings).map_err(|problems| sentence(&problems))?;
         let answer = match self.get(account, settings.at(&["me"])).await {
             Ok(answer) => answer,
             Err(failed) => {

@@ -13,7 +13,7 @@ use crate::webhook::Webhook;
 /// What a deployment decides for all adapters.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Whether addresses that a workspace chooses (webhooks) may be private,
+    /// Whether addresses that a workspace names for its accounts may be private,
     /// loopback or link-local ones, and plain `http://`.
     pub allow_private_targets: bool,
     /// Longest call to a platform; never more than [`SEND_TIMEOUT`].

@@ -7,6 +7,8 @@ use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
+use crate::target::Targets;
+
 /// Settings being read; gathers what is wrong with them.
 pub(crate) struct Reader<'a> {
     fields: Option<&'a Map<String, Value>>,
@@ -45,13 +47,25 @@ impl<'a> Reader<'a> {
     }
 
     /// The address in `settings.url`: `http` or `https`, a host, no password.
-    pub(crate) fn url(&mut self) -> Option<Url> {
+    fn url(&mut self) -> Option<Url> {
         let fields = self.fields?;
         if !fields.contains_key("url") {
             self.problem("settings.url", "is missing: where are posts sent to?");
         }
         match parse_url(self.text("url")?) {
             Ok(url) => Some(url),
+            Err(problem) => {
+                self.problem("settings.url", problem);
+                None
+            }
+        }
+    }
+
+    /// The same, if the deployment lets posts go there.
+    pub(crate) fn target(&mut self, targets: Targets) -> Option<Url> {
+        let url = self.url()?;
+        match targets.check(&url) {
+            Ok(()) => Some(url),
             Err(problem) => {
                 self.problem("settings.url", problem);
                 None

@@ -1,9 +1,10 @@
-//! Where a webhook may go. A workspace chooses the address, so it must not
+//! Where a post may be sent. A workspace chooses the address, so it must not
 //! reach what only this machine or its network can reach: not by an address in
 //! any spelling, not by a name that resolves to one, not by a name that changes
 //! its answer between a check and a connection.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -35,8 +36,44 @@ const NOT_INTERNET_V4: [(Ipv4Addr, u32); 17] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4),      // reserved, broadcast
 ];
 
+/// What the deployment decided about addresses that workspaces name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Targets {
+    /// Whether they may be private ones, and plain `http://`.
+    pub(crate) allow_private: bool,
+}
+
+impl Targets {
+    /// No rules.
+    pub(crate) const ANY: Self = Self { allow_private: true };
+
+    /// Checks a URL as far as that goes without asking anybody. Done when an
+    /// account is added, and again at every call: an account may be older than
+    /// the deployment's rules.
+    ///
+    /// # Errors
+    /// The URL's problem, as what follows its place.
+    pub(crate) fn check(self, url: &Url) -> Result<(), String> {
+        if self.allow_private {
+            return Ok(());
+        }
+        check_host(url)?;
+        if url.scheme() == "https" {
+            return Ok(());
+        }
+        Err("must begin with https://: nothing is sent in the clear from here \
+             (publishing.allow_private_targets)"
+            .into())
+    }
+
+    /// What a client under these rules asks for the addresses of names.
+    pub(crate) fn resolver(self, names: Arc<dyn Resolve>) -> Arc<dyn Resolve> {
+        if self.allow_private { names } else { Arc::new(PublicOnly { names }) }
+    }
+}
+
 /// Whether an address is one of the internet at large.
-pub(crate) fn is_public(ip: IpAddr) -> bool {
+fn is_public(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => is_public_v4(ip),
         IpAddr::V6(ip) => is_public_v6(ip),
@@ -69,7 +106,7 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
 ///
 /// The URL parser has turned every spelling of an IPv4 address (decimal, octal,
 /// hexadecimal, short) into the usual one.
-pub(crate) fn check_host(url: &Url) -> Result<(), String> {
+fn check_host(url: &Url) -> Result<(), String> {
     let host = url.host_str().unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     if let Ok(ip) = bare.parse::<IpAddr>() {
@@ -88,16 +125,31 @@ fn refusal(host: &str) -> String {
     )
 }
 
-/// Resolves names to public addresses alone. The client connects to what it is
-/// given here and asks nobody again.
+/// Names as the machine knows them.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct PublicOnly;
+pub(crate) struct System;
 
-impl Resolve for PublicOnly {
+impl Resolve for System {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
             let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let public = public(name.as_str(), found)?;
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// Resolves names to public addresses alone. The client connects to what it is
+/// given here and asks nobody again.
+struct PublicOnly {
+    names: Arc<dyn Resolve>,
+}
+
+impl Resolve for PublicOnly {
+    fn resolve(&self, name: Name) -> Resolving {
+        let text = name.as_str().to_owned();
+        let found = self.names.resolve(name);
+        Box::pin(async move {
+            let public = public(&text, found.await?.collect())?;
             Ok(Box::new(public.into_iter()) as Addrs)
         })
     }
@@ -111,143 +163,4 @@ fn public(name: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Forbidd
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use galley_core::publish::SEND_TIMEOUT;
-
-    use super::*;
-    use crate::http::{Failed, Http};
-
-    #[test]
-    fn only_the_internet_at_large_is_public() {
-        for (text, expected) in [
-            ("8.8.8.8", true),
-            ("1.1.1.1", true),
-            ("9.255.255.255", true),
-            ("11.0.0.0", true),
-            ("100.63.255.255", true),
-            ("100.128.0.0", true),
-            ("172.15.255.255", true),
-            ("172.32.0.0", true),
-            ("223.255.255.255", true),
-            ("0.0.0.0", false),
-            ("0.1.2.3", false),
-            ("10.0.0.1", false),
-            ("100.64.0.1", false),
-            ("100.100.100.200", false),
-            ("127.0.0.1", false),
-            ("127.255.255.254", false),
-            ("168.63.129.16", false),
-            ("169.254.169.254", false),
-            ("172.16.0.1", false),
-            ("172.31.255.255", false),
-            ("192.0.0.192", false),
-            ("192.168.1.1", false),
-            ("198.19.0.1", false),
-            ("224.0.0.1", false),
-            ("255.255.255.255", false),
-            ("2606:4700:4700::1111", true),
-            ("::", false),
-            ("::1", false),
-            ("::7f00:1", false),
-            ("::ffff:127.0.0.1", false),
-            ("::ffff:10.0.0.1", false),
-            ("::ffff:8.8.8.8", true),
-            ("64:ff9b::7f00:1", false),
-            ("64:ff9b::808:808", true),
-            ("64:ff9b:1::808:808", false),
-            ("2002:7f00:1::", false),
-            ("2002:a9fe:a9fe::1", false),
-            ("2001:0:1::", false),
-            ("2001:db8::1", false),
-            ("3fff::1", false),
-            ("fc00::1", false),
-            ("fd00:ec2::254", false),
-            ("fe80::1", false),
-            ("fec0::1", false),
-            ("ff02::1", false),
-        ] {
-            assert_eq!(is_public(text.parse().unwrap()), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn no_spelling_of_a_private_address_passes() {
-        for host in [
-            "127.0.0.1",
-            "127.1",
-            "2130706433",
-            "0x7f000001",
-            "0x7f.0.0.1",
-            "0177.0.0.1",
-            "017700000001",
-            "127.0.0.1.",
-            "%31%32%37.0.0.1",
-            "①②⑦.0.0.1",
-            "10.1.2.3",
-            "0xa9fea9fe",
-            "2852039166",
-            "169.254.169.254",
-            "0.0.0.0",
-            "0",
-            "100.64.0.1",
-            "[::1]",
-            "[::]",
-            "[::ffff:127.0.0.1]",
-            "[::ffff:7f00:1]",
-            "[0:0:0:0:0:ffff:a9fe:a9fe]",
-            "[fd00:ec2::254]",
-            "[fc00::1]",
-            "[fe80::1]",
-            "[64:ff9b::10.0.0.1]",
-            "localhost",
-            "LOCALHOST",
-            "localhost.",
-            "any.localhost",
-            "printer.local",
-            "metadata.google.internal",
-        ] {
-            let url =
-                Url::parse(&format!("https://{host}/hook")).unwrap_or_else(|error| panic!("{host}: {error}"));
-            assert!(check_host(&url).is_err(), "{host} as {url}");
-        }
-        for host in [
-            "example.com",
-            "8.8.8.8",
-            "134744072",
-            "[2606:4700:4700::1111]",
-            "notlocalhost",
-            "local.example.com",
-        ] {
-            let url = Url::parse(&format!("https://{host}/hook")).unwrap();
-            assert_eq!(check_host(&url), Ok(()), "{host}");
-        }
-    }
-
-    #[test]
-    fn a_name_is_worth_its_public_addresses() {
-        let at = |text: &str| SocketAddr::new(text.parse().unwrap(), 0);
-        let (inner, outer) = (at("10.0.0.1"), at("8.8.8.8"));
-        assert_eq!(public("name", vec![inner, outer]).unwrap(), [outer]);
-        assert!(public("name", vec![inner, at("::1")]).unwrap_err().to_string().contains("name"));
-        assert!(public("name", Vec::new()).unwrap().is_empty());
-    }
-
-    /// Past every look at the text: what a name means is found out last.
-    #[tokio::test]
-    async fn a_name_that_resolves_to_a_private_address_is_not_called() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://localhost:{}/", listener.local_addr().unwrap().port());
-        let http = Http::new(SEND_TIMEOUT, |client| client.dns_resolver(Arc::new(PublicOnly))).unwrap();
-        for url in [url.clone(), url.replace("http:", "https:")] {
-            let failed = http.call(http.client().post(&url).build().unwrap()).await.unwrap_err();
-            assert!(
-                matches!(&failed, Failed::Unsendable(why) if why.starts_with("localhost is not an address")),
-                "{url}: {failed:?}"
-            );
-        }
-        listener.set_nonblocking(true).unwrap();
-        assert!(listener.accept().is_err(), "nobody came");
-    }
-}
+mod tests;

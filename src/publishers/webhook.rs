@@ -2,15 +2,13 @@
 //! Standard Webhooks says: a receiver checks the signature and drops an id it
 //! knows, which is what makes a repetition harmless.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use galley_core::plan::Problem;
 use galley_core::publish::{Capability, PostContent, Receipt, Sent};
 use reqwest::header::CONTENT_TYPE;
-use reqwest::{Request, Url};
+use reqwest::{Method, Request, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::Value;
@@ -22,7 +20,6 @@ use crate::http::{Answer, Failed, Http};
 use crate::publisher::{Account, Outgoing, Publisher};
 use crate::registry::{Options, SetupError};
 use crate::settings::{Reader, check_link, sentence};
-use crate::target::{PublicOnly, check_host};
 use crate::verdict::receipt;
 
 /// For how long a receiver must know an id again, seconds.
@@ -39,7 +36,6 @@ const PREFIX: &str = "whsec_";
 #[derive(Debug)]
 pub struct Webhook {
     http: Http,
-    allow_private_targets: bool,
 }
 
 /// The body. Its bytes are the same in every attempt: fields in this order, and
@@ -66,27 +62,17 @@ impl Webhook {
     /// # Errors
     /// When there is no HTTP client.
     pub fn new(options: Options) -> Result<Self, SetupError> {
-        let allow_private_targets = options.allow_private_targets;
-        let http = Http::new(options.timeout, |client| {
-            if allow_private_targets { client } else { client.dns_resolver(Arc::new(PublicOnly)) }
-        })?;
-        Ok(Self { http, allow_private_targets })
+        Ok(Self::through(Http::new(options)?))
     }
 
-    /// Where the account's posts go. Checked again at every use: an account may
-    /// be older than the deployment's rules.
+    pub(crate) fn through(http: Http) -> Self {
+        Self { http }
+    }
+
+    /// Where the account's posts go.
     fn target(&self, settings: &Value) -> Result<Url, Vec<Problem>> {
         let mut reader = Reader::new(settings, &["url"]);
-        let url = reader.url();
-        if let Some(url) = url.as_ref().filter(|_| !self.allow_private_targets) {
-            if url.scheme() != "https" {
-                reader
-                    .problem("settings.url", "must begin with https://: a webhook is not sent in the clear");
-            }
-            if let Err(problem) = check_host(url) {
-                reader.problem("settings.url", problem);
-            }
-        }
+        let url = reader.target(self.http.targets());
         reader.end(url)
     }
 
@@ -103,8 +89,7 @@ impl Webhook {
             .and_then(|signer| signer.sign(&id, now, &body))
             .map_err(|error| format!("the post cannot be signed: {error}"))?;
         self.http
-            .client()
-            .post(url)
+            .request(Method::POST, url)
             .header(CONTENT_TYPE, "application/json")
             .header(HEADER_WEBHOOK_ID, id)
             .header(HEADER_WEBHOOK_TIMESTAMP, now)
@@ -191,7 +176,7 @@ impl Publisher for Webhook {
         check_secret(account.credential.expose_secret())
             .map_err(|problem| format!("The credential {problem}."))?;
         let host = url.host_str().unwrap_or_default().to_owned();
-        let request = self.http.client().head(url).build();
+        let request = self.http.request(Method::HEAD, url).build();
         let request = request.map_err(|error| error.without_url().to_string())?;
         match self.http.call(request).await {
             Ok(answer) => Ok(format!(

@@ -192,6 +192,22 @@ fn a_foreign_crate_is_known_to_its_one_room() {
     }
 }
 
+/// Accounts name addresses: whatever is sent there passes the one place that
+/// checks them.
+#[test]
+fn only_one_place_sends_to_addresses_that_workspaces_name() {
+    for path in shipped().into_iter().filter(|path| path.starts_with("src/publishers/")) {
+        if path == "src/publishers/http.rs" {
+            continue;
+        }
+        for line in code(&path) {
+            for mark in ["Client", ".send()", ".execute(", "reqwest::get", "TcpStream"] {
+                assert!(!line.contains(mark), "only src/publishers/http.rs sends: {path}: {line}");
+            }
+        }
+    }
+}
+
 #[test]
 fn only_the_store_has_sql() {
     let marks = ["SELECT ", "INSERT INTO ", "DELETE FROM ", "CREATE TABLE ", "ALTER TABLE ", "DROP TABLE "];

@@ -155,7 +155,7 @@ config! {
     }
     /// Sending posts out.
     publishing: Publishing {
-        /// Whether outgoing webhooks may go to private addresses.
+        /// Whether accounts may name private addresses, and `http://` without TLS. For API servers and workers that publish; `galley dev` allows them.
         allow_private_targets: bool = "false", "GALLEY_ALLOW_PRIVATE_TARGETS";
     }
     /// The keys that wrap the data keys of workspaces, which seal credentials: the same for every API server and worker.

@@ -111,8 +111,12 @@ impl Scene {
             PreviewNetwork::start(listener, options).map_err(|error| broken("start the network", error))?;
 
         let secret_key = hex::encode(rand::random::<[u8; 32]>());
-        let publishers = Publishers::built_in(galley_publishers::Options::default())
-            .map_err(|error| broken("make the adapters", error))?;
+        // The platform is on this machine.
+        let options = galley_publishers::Options {
+            allow_private_targets: true,
+            ..galley_publishers::Options::default()
+        };
+        let publishers = Publishers::built_in(options).map_err(|error| broken("make the adapters", error))?;
         let store = Store::connect(&postgres.url(), 8)?;
         store.migrate().await?;
         let queue =
@@ -173,6 +177,7 @@ impl Scene {
             .env("DATABASE_URL", self.postgres.url())
             .env("REDIS_URL", self.redis.url())
             .env("GALLEY_SECRET_KEY", &self.secret_key)
+            .env("GALLEY_ALLOW_PRIVATE_TARGETS", "true")
             .env("GALLEY_SESSION_TTL_MS", SESSION_TTL_MS.to_string())
             .env("GALLEY_LOG", "error")
             .stdin(Stdio::null())

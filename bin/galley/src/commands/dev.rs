@@ -90,6 +90,15 @@ impl Run for Dev {
         if !settings.sources.is_set("providers", "offline_delay_ms") {
             config.providers.offline_delay_ms = Some(OFFLINE_DELAY_MS);
         }
+        // Its preview network is on this machine.
+        if !settings.sources.is_set("publishing", "allow_private_targets") {
+            config.publishing.allow_private_targets = true;
+        }
+        if !config.publishing.allow_private_targets && config.preview.addr != Address::Off {
+            return Err(Failure::usage("the preview network of `galley dev` is on this machine")
+                .detail("setting publishing.allow_private_targets is false: nothing could be sent there")
+                .hint("leave the setting out, or do without the network: --preview-addr off"));
+        }
         let Address::At(address) = config.api.addr else {
             return Err(Failure::usage("`galley dev` needs its API")
                 .hint("give an address, such as --api-addr 127.0.0.1:8080"));

@@ -10,6 +10,7 @@
 mod accept;
 mod architecture;
 mod audit_chain;
+mod canary;
 mod cancel;
 mod daily_limits;
 mod days;

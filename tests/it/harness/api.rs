@@ -97,10 +97,22 @@ impl Api {
         token: Option<&str>,
         body: Option<&Value>,
     ) -> Answer {
-        let method = method.parse().unwrap();
-        let mut request = self.client.request(method, format!("{}{path}", self.address));
         // Each request is one of its own.
         let key = format!("key-{}", self.keys.fetch_add(1, Ordering::Relaxed));
+        self.ask_under(&key, method, path, token, body).await
+    }
+
+    /// The same under an idempotency key.
+    pub(crate) async fn ask_under(
+        &self,
+        key: &str,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        body: Option<&Value>,
+    ) -> Answer {
+        let method = method.parse().unwrap();
+        let mut request = self.client.request(method, format!("{}{path}", self.address));
         request = request.header("Idempotency-Key", key);
         if let Some(token) = token {
             request = request.bearer_auth(token);
@@ -114,6 +126,13 @@ impl Api {
         let text = if streams { String::new() } else { response.text().await.unwrap() };
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
         Answer { status, text, body }
+    }
+
+    /// An event stream that ends, to its end.
+    pub(crate) async fn events(&self, path: &str, token: &str) -> (u16, String) {
+        let request = self.client.get(format!("{}{path}", self.address)).bearer_auth(token);
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
     }
 
     /// Submits one step under a key.

@@ -49,6 +49,8 @@ pub(crate) struct Setup {
     pub(crate) nervous: bool,
     /// A platform that posts are published to.
     pub(crate) network: Option<Network>,
+    /// The adapters of real platforms, beside `network`.
+    pub(crate) publishers: Publishers,
     /// Another prefix of the Redis keys than one of its own.
     pub(crate) prefix: Option<String>,
 }
@@ -90,8 +92,11 @@ pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 fn adapters(setup: &Setup) -> Option<Arc<Adapters>> {
-    let mut publishers = Publishers::default();
-    publishers.register(setup.network.clone()?).unwrap();
+    let mut publishers = setup.publishers.clone();
+    if let Some(network) = setup.network.clone() {
+        publishers.register(network).unwrap();
+    }
+    publishers.platforms().next()?;
     Some(Arc::new(Adapters(publishers)))
 }
 

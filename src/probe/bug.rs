@@ -39,6 +39,13 @@ crate::names::names! {
         /// The sealer's mark goes by the numbers of rows, which are drawn before
         /// the rows commit: one that commits late is never sealed.
         SealSkips = "seal_skips",
+        /// Reads of posts do not ask for their workspace: only row-level
+        /// security keeps one tenant from another's. A run stays clean: it
+        /// shows that the second wall stands alone.
+        NoWhere = "no_where",
+        /// The same, and the policies of those tables let everybody through
+        /// (the harness opens them): one tenant reads another's posts.
+        OpenPolicy = "open_policy",
         /// A cancel does not care about an open intent: it ends a step whose
         /// post is going out.
         CancelIgnoresIntent = "cancel_ignores_intent",

@@ -38,6 +38,16 @@ pub(crate) fn by_number(query: String) -> String {
     query.replace("ORDER BY", passed)
 }
 
+/// A read of posts; with the bug planted it asks for those of no workspace.
+pub(crate) fn anywhere(query: String) -> String {
+    if !planted(Bug::NoWhere) && !planted(Bug::OpenPolicy) {
+        return query;
+    }
+    let guard = "p.workspace_id = $1";
+    assert!(query.contains(guard), "a read of posts cannot forget its workspace: it names none");
+    query.replace(guard, "$1::uuid IS NOT NULL")
+}
+
 /// The limit that a day's counter is compared with.
 pub(crate) async fn limit(
     connection: &mut PgConnection,

@@ -5,6 +5,7 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use crate::error::StoreError;
+use crate::planted::anywhere;
 use crate::pool::Store;
 
 /// A post to make, with its first revision.
@@ -260,6 +261,7 @@ impl Store {
     /// Postgres is away.
     pub async fn post(&self, workspace: WorkspaceId, id: PostId) -> Result<Option<PostRow>, StoreError> {
         let query = format!("SELECT {COLUMNS} FROM {TABLES} WHERE p.workspace_id = $1 AND p.id = $2");
+        let query = anywhere(query);
         let row = sqlx::query(sqlx::AssertSqlSafe(query))
             .bind(workspace.0)
             .bind(id.0)
@@ -287,6 +289,7 @@ impl Store {
                 AND ($5::timestamptz IS NULL OR (p.created_at, p.id) < ($5::timestamptz, $6::uuid))
               ORDER BY p.created_at DESC, p.id DESC LIMIT $7"
         );
+        let query = anywhere(query);
         let rows = sqlx::query(sqlx::AssertSqlSafe(query))
             .bind(workspace.0)
             .bind(&filter.state)

@@ -212,7 +212,7 @@ async fn all_planted(planted: Planted) -> Result<bool> {
         escaped += usize::from(!caught);
     }
     report::say(&format!(
-        "VERDICT: {} of {} planted bugs caught, each by the promise it breaks",
+        "VERDICT: {} of {} planted bugs caught, each by the promise it breaks, or held by the wall behind it",
         chosen.len() - escaped,
         chosen.len()
     ));

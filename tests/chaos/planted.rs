@@ -21,12 +21,30 @@ pub const fn attacks(bug: Bug) -> &'static [&'static str] {
         Bug::StaleIsMine => &["parents"],
         Bug::AuditOutside => &["audited"],
         Bug::SealSkips => &["chain"],
+        Bug::NoWhere | Bug::OpenPolicy => &["tenants"],
         Bug::CancelIgnoresIntent => &["posts", "withdrawn"],
         Bug::LimitByCount | Bug::LimitInMemory | Bug::UtcDay => &["daily_limit"],
         Bug::SlotFreedOnUnknown => &["daily_limit", "quota"],
         Bug::ApprovalNotBound => &["approved"],
         Bug::ExpiredApprovalCounts => &["questions"],
         Bug::EventsById => &["events"],
+    }
+}
+
+/// Whether another wall holds a bug: its run has to stay clean.
+pub const fn is_held(bug: Bug) -> bool {
+    matches!(bug, Bug::NoWhere)
+}
+
+/// What a bug needs of the database, done by its owner before the run.
+pub const fn opens(bug: Bug) -> Option<&'static str> {
+    match bug {
+        Bug::OpenPolicy => Some(
+            "ALTER POLICY tenant ON posts USING (true);
+             ALTER POLICY tenant ON post_revisions USING (true);
+             ALTER POLICY tenant ON accounts USING (true);",
+        ),
+        _ => None,
     }
 }
 

@@ -90,7 +90,8 @@ pub fn verdict(history: &History, violations: &[Violation]) -> bool {
     violations.is_empty()
 }
 
-/// Whether a planted bug was caught by a promise it attacks.
+/// Whether a planted bug was caught by a promise it attacks, or held where
+/// another wall is to hold it.
 pub fn planted(bug: Bug, seed: u64, violations: &[Violation]) -> bool {
     let caught = planted::caught_by(bug, violations);
     let told = words(&tally(caught.iter().map(|violation| violation.invariant.to_owned())));
@@ -102,9 +103,12 @@ pub fn planted(bug: Bug, seed: u64, violations: &[Violation]) -> bool {
             println!("caught   {bug:24} seed {seed:6}  by {told}{besides}");
             println!("         {}", first.what.chars().take(160).collect::<String>());
         }
+        None if planted::is_held(bug) && violations.is_empty() => {
+            println!("held     {bug:24} seed {seed:6}  by the wall behind it");
+        }
         None => println!("ESCAPED  {bug:24} seed {seed:6}{besides}"),
     }
-    !caught.is_empty()
+    if planted::is_held(bug) { violations.is_empty() } else { !caught.is_empty() }
 }
 
 fn words(tally: &BTreeMap<String, u64>) -> String {

@@ -109,6 +109,10 @@ async fn on_servers(
     };
     setup.run(servers, &["migrate"]).await?;
     servers.connect().await?.execute(LOGINS).await?;
+    let bug = order.planted.as_deref().and_then(galley_probe::Bug::named);
+    if let Some(opens) = bug.and_then(crate::planted::opens) {
+        servers.connect().await?.execute(opens).await?;
+    }
     // The witness of every version of every run.
     servers.connect().await?.execute(Dump::JOURNAL).await?;
     let handles: Vec<(String, &str, String)> = TENANTS

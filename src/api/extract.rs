@@ -46,7 +46,8 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for MaybeBody
         if !json {
             return Err(ApiError::new(NOT_JSON, "send JSON with `Content-Type: application/json`"));
         }
-        parse(&bytes).map(Self)
+        // `null` is no body, either.
+        parse::<Option<T>>(&bytes).map(|body| Self(body.unwrap_or_default()))
     }
 }
 

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::ids::AgentType;
 use crate::plan::Problem;
 
+/// The highest limit of posts per day.
+pub const MOST_DAILY_POSTS: u32 = 1_000_000;
+
 /// Who decides that work goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -111,6 +114,9 @@ impl AutomationConfig {
                 "maxDailyPosts",
                 "at least 1; to stop all posts pause the queue of `publisher`, or allow no platform",
             ));
+        }
+        if self.max_daily_posts.is_some_and(|limit| limit > MOST_DAILY_POSTS) {
+            problems.push(Problem::new("maxDailyPosts", format!("at most {MOST_DAILY_POSTS}")));
         }
         if self.min_spacing_minutes > 24 * 60 {
             problems.push(Problem::new("minSpacingMinutes", "at most 1440 (a day)"));

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use galley_core::automation::time_zone;
+use galley_core::automation::{MOST_DAILY_POSTS, time_zone};
 use galley_core::ids::{AccountId, WorkspaceId, is_name};
 use galley_core::plan::Problem;
 use galley_store::{AccountRow, AccountWrite, AuditWrite, CheckRow, Hashes, StoreError};
@@ -204,8 +204,8 @@ impl Engine {
         if let Some(Err(problem)) = new.time_zone.as_deref().map(time_zone) {
             problems.push(Problem::new("timeZone", problem));
         }
-        if new.max_daily_posts == Some(0) {
-            problems.push(Problem::new("maxDailyPosts", "at least 1"));
+        if new.max_daily_posts.is_some_and(|limit| !(1..=MOST_DAILY_POSTS).contains(&limit)) {
+            problems.push(Problem::new("maxDailyPosts", format!("1 to {MOST_DAILY_POSTS}")));
         }
         let mut slots = Vec::with_capacity(new.slots.len());
         for (index, slot) in new.slots.iter().enumerate() {

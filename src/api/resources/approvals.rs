@@ -28,6 +28,7 @@ pub(crate) struct ListApprovals {
     #[param(value_type = Option<Uuid>)]
     workflow: Option<WorkflowId>,
     /// Items per page, 1 to 200; 50 when absent.
+    #[param(minimum = 1, maximum = 200)]
     limit: Option<usize>,
     /// The `nextCursor` of the page before.
     cursor: Option<String>,
@@ -113,7 +114,7 @@ async fn detail(engine: &Engine, asked: ApprovalRow) -> Result<ApprovalDetail, E
 #[utoipa::path(
     post, path = "/v1/approvals/{id}/approve", operation_id = "approve", tag = "approvals",
     params(("id" = Uuid, Path, description = "The question")),
-    request_body = Approve,
+    request_body = Option<Approve>,
     responses(
         (status = 200, description = "The question, answered", body = Approval),
         (status = 409, description = "It was answered, is void, or is about other content",
@@ -139,7 +140,7 @@ pub(crate) async fn approve(
 #[utoipa::path(
     post, path = "/v1/approvals/{id}/reject", operation_id = "reject", tag = "approvals",
     params(("id" = Uuid, Path, description = "The question")),
-    request_body = Reject,
+    request_body = Option<Reject>,
     responses(
         (status = 200, description = "The question, answered", body = Approval),
         (status = 409, description = "It was answered or is void",

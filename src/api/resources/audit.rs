@@ -23,6 +23,7 @@ use crate::views::{AuditCheckpoint, AuditLine, Page};
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListAudit {
     /// Items per page, 1 to 200; 50 when absent.
+    #[param(minimum = 1, maximum = 200)]
     limit: Option<usize>,
     /// The `nextCursor` of the page before.
     cursor: Option<String>,

@@ -34,6 +34,7 @@ pub(crate) struct ListDeadLetters {
     #[param(value_type = Option<Uuid>)]
     workflow: Option<WorkflowId>,
     /// Items per page, 1 to 200; 50 when absent.
+    #[param(minimum = 1, maximum = 200)]
     limit: Option<usize>,
     /// The `nextCursor` of the page before.
     cursor: Option<String>,
@@ -114,7 +115,7 @@ pub(crate) async fn show(
 #[utoipa::path(
     post, path = "/v1/dead-letters/{taskId}/retry", operation_id = "retryDeadLetter", tag = "dead-letters",
     params(("taskId" = String, Path, description = "`<workflow id>.<step name>`")),
-    request_body = RetryDeadLetter,
+    request_body = Option<RetryDeadLetter>,
     responses(
         (status = 200, description = "The dead letter as it was", body = DeadLetter),
         (status = 409, description = "The step is not dead any more",

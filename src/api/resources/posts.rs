@@ -32,6 +32,7 @@ pub(crate) struct ListPosts {
     /// Only for the account of this name.
     account: Option<String>,
     /// Items per page, 1 to 200; 50 when absent.
+    #[param(minimum = 1, maximum = 200)]
     limit: Option<usize>,
     /// The `nextCursor` of the page before.
     cursor: Option<String>,
@@ -161,7 +162,7 @@ pub(crate) async fn reschedule(
 #[utoipa::path(
     post, path = "/v1/posts/{id}/reject", operation_id = "rejectPost", tag = "posts",
     params(("id" = Uuid, Path, description = "The post")),
-    request_body = Reject,
+    request_body = Option<Reject>,
     responses(
         (status = 200, description = "The post as it stands now", body = Post),
         (status = 409, description = "It is over, or may be out already",

@@ -31,7 +31,7 @@ pub(crate) async fn list(
 #[utoipa::path(
     post, path = "/v1/queues/{agent}/pause", operation_id = "pauseQueue", tag = "queues",
     params(("agent" = String, Path, description = "The agent type")),
-    request_body = PauseQueue,
+    request_body = Option<PauseQueue>,
     responses((status = 200, description = "The queue as it stands now", body = Queue)),
 )]
 pub(crate) async fn pause(

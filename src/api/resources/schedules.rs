@@ -22,6 +22,7 @@ use crate::views::{AddSchedule, Page, Schedule, ScheduleDetail, SetSchedule, Sub
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListSchedules {
     /// Items per page, 1 to 200; 50 when absent.
+    #[param(minimum = 1, maximum = 200)]
     limit: Option<usize>,
     /// The `nextCursor` of the page before.
     cursor: Option<String>,

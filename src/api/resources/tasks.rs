@@ -35,6 +35,7 @@ pub(crate) struct ListTasks {
     /// Only in this status.
     status: Option<TaskStatus>,
     /// Items per page, 1 to 200; 50 when absent.
+    #[param(minimum = 1, maximum = 200)]
     limit: Option<usize>,
     /// The `nextCursor` of the page before.
     cursor: Option<String>,

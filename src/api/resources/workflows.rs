@@ -85,6 +85,7 @@ pub(crate) struct ListWorkflows {
     /// Only in this state.
     state: Option<WorkflowState>,
     /// Items per page, 1 to 200; 50 when absent.
+    #[param(minimum = 1, maximum = 200)]
     limit: Option<usize>,
     /// The `nextCursor` of the page before.
     cursor: Option<String>,

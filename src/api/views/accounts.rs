@@ -76,7 +76,7 @@ pub struct AddAccount {
     pub slots: Vec<String>,
     /// Most posts per day of the workspace's time zone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 1_000_000)]
     pub max_daily_posts: Option<u32>,
 }
 

@@ -109,7 +109,7 @@ pub struct SetAutomation {
     pub content_approval_required: bool,
     /// Most posts per day of the workspace; null: no limit.
     #[serde(deserialize_with = "nullable")]
-    #[schema(required, minimum = 1)]
+    #[schema(required, minimum = 1, maximum = 1_000_000)]
     pub max_daily_posts: Option<u32>,
     /// The platforms that may be published to; null: all.
     #[serde(deserialize_with = "nullable")]

@@ -18,6 +18,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::Changes;
 use crate::cli::Settings;
 use crate::config::{Config, Providers};
+use crate::defaults::{self, Guessable};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::secrets;
@@ -117,12 +118,21 @@ pub(crate) fn checkpoint_key(config: &Config) -> Result<Option<CheckpointKey>, F
 /// As [`engine`]; PostgreSQL is away; the schema is not ready; the API's login
 /// could step out of its role.
 pub(crate) async fn production_engine(settings: &Settings, role: Role) -> Result<Engine, Failure> {
+    for guessable in guessable(&settings.config) {
+        let Guessable { setting, why, todo } = guessable;
+        tracing::warn!(setting, "setting {setting} can be guessed: {why}; {todo}");
+    }
     let engine = engine(&settings.config, settings.changes, role)?;
     engine.store().check_schema(false).await?;
     if role == Role::Api && !settings.config.database.allow_owner {
         engine.store().check_login().await?;
     }
     Ok(engine)
+}
+
+/// What of a configuration somebody could guess.
+pub(crate) fn guessable(config: &Config) -> Vec<Guessable> {
+    defaults::guessable(config, &std::env::current_dir().unwrap_or_default())
 }
 
 /// Who a worker is to the database: only one that publishes may read

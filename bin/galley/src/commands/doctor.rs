@@ -91,6 +91,7 @@ impl Run for Doctor {
         postgres(config, &mut report).await;
         redis(config, &mut report).await;
         agents(config, &mut report);
+        guessable(config, &mut report);
         api(&settings, &mut report).await;
         let failed = report.checks.iter().filter(|check| check.verdict == Verdict::Fail).count();
         if self.remote.json {
@@ -263,6 +264,20 @@ fn agents(config: &Config, report: &mut Report) {
             report.ok("agents", format!("{} can run here, with {provider}", registry.specs().count()));
         }
         Err(failure) => report.fail("agents", failure.line(), "correct what it names"),
+    }
+}
+
+fn guessable(config: &Config, report: &mut Report) {
+    let found = deployment::guessable(config);
+    if found.is_empty() {
+        report.ok("secrets", "none that is set here is an example's or can be guessed");
+    }
+    for guessable in found {
+        report.warn(
+            "secrets",
+            format!("{} can be guessed: {}", guessable.setting, guessable.why),
+            guessable.todo,
+        );
     }
 }
 

@@ -333,10 +333,32 @@ async fn every_role_at_every_route_of_both_workspaces() {
         assert_eq!(seen["items"].as_array().unwrap().len() == 1, expected == 1, "{seen}");
     }
     ways_in_end(&api, &theirs, mine.id).await;
+    a_full_workspace_takes_no_more(&bed, &theirs).await;
     let denied = bed.count("SELECT count(*) FROM audit WHERE action = 'denied' AND actor = 'ada'").await;
     // Hundreds were refused, and a minute's worth is written down.
     assert!((1..=200).contains(&denied), "{denied} denials");
     bed.end().await;
+}
+
+/// What is unfinished has a cap: beyond it nothing is accepted, and with room
+/// again it is.
+async fn a_full_workspace_takes_no_more(bed: &Bed, world: &World) {
+    let unfinished =
+        bed.count(&format!("SELECT count(*) FROM runs WHERE workspace_id = '{}'", world.id.0)).await;
+    assert!(unfinished > 0, "one waits for a person");
+    let api = Api::capped(bed, Admin, u32::try_from(unfinished).unwrap()).await;
+    let admin = api.token(world.id, &[Admin], false);
+    let body = json!({ "template": world.template, "input": {} });
+    let submit = async || api.ask("POST", "/v1/workflows", Some(&admin), Some(&body)).await;
+    let full = submit().await;
+    assert_eq!(
+        (full.status, &full.body["type"]),
+        (429, &json!("urn:galley:problem:backlog-full")),
+        "{full:?}"
+    );
+    let cancel = format!("/v1/workflows/{}/cancel", world.workflow);
+    assert_eq!(api.ask("POST", &cancel, Some(&admin), None).await.status, 200);
+    until("there is room again", async || submit().await.status == 202).await;
 }
 
 /// Keys and tokens on the real store: they open their workspace until they are

@@ -176,7 +176,7 @@ config! {
     auth: Auth {
         /// What tokens are signed with: at least 32 characters, the same for all API servers.
         jwt_secret: Option<SecretString> = "", "GALLEY_JWT_SECRET";
-        /// A JWK Set (JSON) of further keys that vouch for tokens: EdDSA, ES256, RS256 or HS256, each with its `kid` and `alg`.
+        /// A JWK Set (JSON) of further keys that vouch for tokens: EdDSA, ES256, RS256 or HS256, each with its `kid` and its `alg` (an Ed25519 or P-256 key has only one).
         keys_file: Option<PathBuf> = "", "GALLEY_AUTH_KEYS_FILE";
         /// A URL of such a set, of public keys alone; `https://`, or `http://` on this machine. Fetched again for an unknown `kid`, at most once a minute.
         jwks_url: Option<String> = "", "GALLEY_AUTH_JWKS_URL";

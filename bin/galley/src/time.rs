@@ -14,6 +14,21 @@ pub(crate) fn ago(time: &str) -> String {
     }
 }
 
+/// How long ago something was of which only the hour is known, by its begin:
+/// `this hour`, `about 3 h ago`; the text itself if it is no time.
+pub(crate) fn hour_ago(time: &str) -> String {
+    time.parse().map_or_else(|_| time.to_owned(), |at| hours_between(at, Timestamp::now()))
+}
+
+fn hours_between(hour: Timestamp, now: Timestamp) -> String {
+    let since = Duration::from_secs(u64::try_from(now.as_second() - hour.as_second()).unwrap_or(0));
+    match since.as_secs() / 3_600 {
+        0 => "this hour".into(),
+        hours @ 1..48 => format!("about {hours} h ago"),
+        _ => format!("{} ago", rough(since)),
+    }
+}
+
 /// An RFC 3339 time as people in a zone say it: `Mon 2026-11-30 09:30`; the text
 /// itself where that cannot be said.
 pub(crate) fn local(time: &str, zone: &str) -> String {
@@ -81,7 +96,7 @@ pub(crate) fn run_time(millis: u64) -> String {
 mod tests {
     use jiff::Timestamp;
 
-    use super::{between, run_time};
+    use super::{between, hours_between, run_time};
 
     #[test]
     fn times_are_relative() {
@@ -93,6 +108,15 @@ mod tests {
         assert_eq!(of("2026-03-01T09:00:00Z"), "3 h ago");
         assert_eq!(of("2026-02-20T12:00:00Z"), "9 d ago");
         assert_eq!(of("2026-03-01T12:00:05Z"), "in 5 s");
+    }
+
+    #[test]
+    fn an_hour_is_no_minute() {
+        let now: Timestamp = "2026-03-01T12:20:00Z".parse().expect("a time");
+        let of = |text: &str| hours_between(text.parse().expect("a time"), now);
+        assert_eq!(of("2026-03-01T12:00:00Z"), "this hour");
+        assert_eq!(of("2026-03-01T09:00:00Z"), "about 3 h ago");
+        assert_eq!(of("2026-02-20T12:00:00Z"), "9 d ago");
     }
 
     #[test]

@@ -179,7 +179,12 @@ fn key_of(jwk: &Jwk, source: Source) -> Result<(String, Key), String> {
         // RFC 9864 names the curve; it is the same algorithm.
         Some("Ed25519") => "EdDSA",
         Some(alg) => alg,
-        None => return Err("`alg`: EdDSA, ES256, RS256 or HS256".into()),
+        // These curves are for one algorithm. An RSA key or a secret could be
+        // used with several: its owner says which.
+        None if matches!(algorithm, Algorithm::EdDSA | Algorithm::ES256) => name(algorithm),
+        None => {
+            return Err(format!("`alg`: {} is the one that this kind of key is used with", name(algorithm)));
+        }
     };
     if named != name(algorithm) {
         return Err(format!(
@@ -234,6 +239,17 @@ mod tests {
             (format!("{good},{good}"), "a second key"),
         ] {
             assert!(problem(&key).contains(told), "{}", problem(&key));
+        }
+        // A curve with one algorithm says it by itself; an RSA key does not.
+        let point = URL_SAFE_NO_PAD.encode([9; 32]);
+        let modulus = URL_SAFE_NO_PAD.encode([0xff; 256]);
+        for (key, algorithm) in [
+            (format!(r#""kty":"OKP","crv":"Ed25519","x":"{point}""#), Some(Algorithm::EdDSA)),
+            (format!(r#""kty":"EC","crv":"P-256","x":"{point}","y":"{point}""#), Some(Algorithm::ES256)),
+            (format!(r#""kty":"RSA","n":"{modulus}","e":"AQAB""#), None),
+        ] {
+            let keys = KeySet::parse(&format!(r#"{{"keys":[{{"kid":"a",{key}}}]}}"#));
+            assert_eq!(keys.ok().and_then(|keys| keys.get("a")).map(|key| key.algorithm), algorithm, "{key}");
         }
         assert!(KeySet::parse("{}").is_err() && KeySet::parse(r#"{"keys":[]}"#).is_err());
     }

@@ -36,9 +36,15 @@ pub(crate) struct Api {
 impl Api {
     /// Serves a bed's engine to somebody in a role.
     pub(crate) async fn of(bed: &Bed, role: Role) -> Self {
+        Self::capped(bed, role, Limits::default().unfinished_workflows).await
+    }
+
+    /// The same; a workspace may have so many unfinished workflows.
+    pub(crate) async fn capped(bed: &Bed, role: Role, unfinished_workflows: u32) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let secret = SecretString::from(SECRET);
-        let limits = Limits { request_timeout: Duration::from_secs(20), ..Limits::default() };
+        let limits =
+            Limits { request_timeout: Duration::from_secs(20), unfinished_workflows, ..Limits::default() };
         let config = ApiConfig { limits, ..ApiConfig::new(secret.clone()) };
         let state = ApiState::new(bed.api.clone(), &config).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

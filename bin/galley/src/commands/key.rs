@@ -80,7 +80,7 @@ impl Run for Key {
                 print::data(&format!("{}\n", created.secret))?;
                 print::say(&format!(
                     "it holds until {} ({}) and is shown this once; `galley key revoke {}` ends it",
-                    created.key.expires_at,
+                    time::exact(&created.key.expires_at),
                     time::ago(&created.key.expires_at),
                     created.key.prefix
                 ));
@@ -121,7 +121,7 @@ fn list(keys: &[views::ApiKey]) -> Result<(), Failure> {
             cell(&key.name),
             cell(key.roles.join(" ")),
             cell(state),
-            cell(key.last_used_at.as_deref().map_or("never".into(), time::ago)),
+            cell(key.last_used_at.as_deref().map_or("never".into(), time::hour_ago)),
             cell(time::ago(&key.created_at)),
             cell(&key.created_by),
         ]);

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use galley_api::views::{IssueToken, IssuedToken, RevokeTokens, Role, Workspace};
-use galley_api::{NewToken, TokenError};
+use galley_api::views::{IssueToken, IssuedToken, RevokeTokens, RevokedTokens, Role, Workspace};
+use galley_api::{NewToken, REVOKED_WITHIN, TokenError};
 use galley_core::ids::WorkspaceId;
+use galley_engine::store::{self, AuditWrite, Hashes, MOST_REVOKED};
 
 use crate::cli::{self, Remote, Run, Settings};
 use crate::client;
@@ -25,7 +26,9 @@ Examples:
   galley token issue --workspace acme --role admin --deployment --direct
                                      the first one of a deployment: needs GALLEY_JWT_SECRET and DATABASE_URL, no token
   galley token revoke --id 0f3c…     one token, by the id that was shown when it was issued
-  galley token revoke --subject ada  all that ada was issued until now"
+  galley token revoke --subject ada  all that ada was issued until now
+  galley token revoke --workspace acme --subject ada --direct
+                                     on the database (DATABASE_URL), when no API answers or no token is left"
 )]
 pub(crate) struct Token {
     #[command(subcommand)]
@@ -52,8 +55,11 @@ struct Revoke {
     #[arg(long, value_name = "NAME")]
     subject: Option<String>,
     /// The workspace they open, by name or id; your own token's when absent
-    #[arg(long, value_name = "WORKSPACE")]
+    #[arg(long, value_name = "WORKSPACE", required_if_eq("direct", "true"))]
     workspace: Option<String>,
+    /// Work on the database (DATABASE_URL) instead of through the API
+    #[arg(long)]
+    direct: bool,
 }
 
 #[derive(Debug, Args)]
@@ -102,8 +108,6 @@ impl Run for Token {
         let mut issue = match self.command {
             TokenCommand::Issue(issue) => issue,
             TokenCommand::Revoke(revoke) => {
-                let client = Remote::client(&settings)?;
-                let workspace_id = workspace_id(&client, revoke.workspace).await?;
                 let told = match (&revoke.id, &revoke.subject) {
                     (Some(id), _) => format!("token {id} is revoked"),
                     (None, subject) => {
@@ -113,8 +117,11 @@ impl Run for Token {
                         )
                     }
                 };
-                let body = RevokeTokens { workspace_id, id: revoke.id, subject: revoke.subject };
-                let answer = client.post(&["v1", "tokens", "revoke"], &body).await?;
+                let answer = if revoke.direct {
+                    revoke.write(&settings).await?
+                } else {
+                    revoke.ask(&settings).await?
+                };
                 return cli::done(self.remote.json, &answer, &told);
             }
         };
@@ -133,11 +140,60 @@ impl Run for Token {
         print::data(&format!("{}\n", issued.token))?;
         print::say(&format!(
             "it holds until {} ({}); it is stored nowhere; its id is {}",
-            issued.expires_at,
+            time::exact(&issued.expires_at),
             time::ago(&issued.expires_at),
             issued.id
         ));
         Ok(())
+    }
+}
+
+impl Revoke {
+    async fn ask(self, settings: &Settings) -> Result<serde_json::Value, Failure> {
+        let client = Remote::client(settings)?;
+        let workspace_id = workspace_id(&client, self.workspace).await?;
+        let body = RevokeTokens { workspace_id, id: self.id, subject: self.subject };
+        client.post(&["v1", "tokens", "revoke"], &body).await
+    }
+
+    async fn write(self, settings: &Settings) -> Result<serde_json::Value, Failure> {
+        let store = deployment::store(&settings.config, store::Role::Login)?;
+        let workspace = direct_workspace(&store, &self.workspace.unwrap_or_default()).await?;
+        let (what, action, object) = match (self.id, self.subject) {
+            (Some(id), _) => (store::Revoke::Token(id.clone()), "token.revoke", id),
+            (None, subject) => {
+                let subject = subject.unwrap_or_default();
+                (store::Revoke::Subject(subject.clone()), "subject.revoke", subject)
+            }
+        };
+        if !(1..=200).contains(&object.len()) || object.chars().any(char::is_control) {
+            return Err(
+                Failure::usage("nothing was revoked").detail("1-200 bytes without control characters")
+            );
+        }
+        let actor = cli::DIRECT_ACTOR.to_owned();
+        let (detail, hashes) = (None, Hashes::default());
+        let line = AuditWrite { workspace, key: None, actor, action, object, detail, hashes };
+        let longest = deployment::token_rules(&settings.config)?.max_lifetime;
+        if !store.revoke(what.clone(), longest, line).await? {
+            return Err(Failure::new(Exit::Conflict, "nothing was revoked")
+                .detail(format!("the workspace has {MOST_REVOKED} of them revoked already"))
+                .hint("revoke a subject instead of single tokens, or change the deployment's secret"));
+        }
+        let (id, subject) = match what {
+            store::Revoke::Token(id) => (Some(id), None),
+            store::Revoke::Subject(subject) => (None, Some(subject)),
+        };
+        let within_seconds = REVOKED_WITHIN.as_secs();
+        cli::json_of(&RevokedTokens { workspace_id: workspace, id, subject, within_seconds })
+    }
+}
+
+/// The id of a workspace, read from the database where it is given by name.
+async fn direct_workspace(store: &store::Store, name: &str) -> Result<WorkspaceId, Failure> {
+    match name.parse() {
+        Ok(id) => Ok(id),
+        Err(_) => Ok(store.workspace_named(name).await?.ok_or_else(|| unknown_workspace(name))?.id),
     }
 }
 
@@ -148,10 +204,7 @@ impl Issue {
         let workspace = match name.parse::<WorkspaceId>() {
             Ok(id) => id,
             Err(_) => {
-                let row = deployment::store(&settings.config, galley_engine::store::Role::Login)?
-                    .workspace_named(&name)
-                    .await?;
-                row.ok_or_else(|| unknown_workspace(&name))?.id
+                direct_workspace(&deployment::store(&settings.config, store::Role::Login)?, &name).await?
             }
         };
         let new =

@@ -217,6 +217,8 @@ impl From<EngineError> for ApiError {
                 format!("{detail}; repeat that request unchanged, or send this one with another key"),
             ),
             EngineError::NotFound { .. } => Self::new(NOT_FOUND, detail),
+            // Its tokens are no more than any other bad ones.
+            EngineError::NoWorkspace => Self::unauthenticated(),
             EngineError::Conflict(_) => Self::new(CONFLICT, detail),
             EngineError::StoreUnavailable(_) => Self {
                 secret: Some(detail),

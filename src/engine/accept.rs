@@ -219,6 +219,7 @@ impl Engine {
         match accepted {
             Accepted::Known(workflow) => return Ok(Submitted { workflow: *workflow, new: false }),
             Accepted::Mismatch(workflow) => return Err(EngineError::IdempotencyMismatch(*workflow)),
+            Accepted::NoWorkspace => return Err(EngineError::NoWorkspace),
             Accepted::New => {}
         }
         point(Point::AcceptStored);

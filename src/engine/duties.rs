@@ -13,6 +13,7 @@ use crate::backoff::Backoff;
 use crate::due::queue_due_steps;
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::forget::forget_finished;
 use crate::reap::Reaper;
 use crate::reconcile::{Reconciler, rebuild};
 use crate::recurring::submit_due_schedules;
@@ -23,6 +24,7 @@ const DUE_EVERY: Duration = Duration::from_millis(100);
 const QUESTIONS_EVERY: Duration = Duration::from_secs(1);
 const SCHEDULES_EVERY: Duration = Duration::from_secs(1);
 const SEAL_EVERY: Duration = Duration::from_secs(1);
+const FORGET_EVERY: Duration = Duration::from_secs(15);
 const REBUILD_EVERY: Duration = Duration::from_millis(300);
 const EXPIRE_EVERY: Duration = Duration::from_millis(500);
 const MIRROR_EVERY: Duration = Duration::from_secs(5);
@@ -51,6 +53,10 @@ pub async fn run_duties(engine: &Engine, stop: &CancellationToken) {
         }),
         every(SEAL_EVERY, stop, "seal the audit", || async {
             while seal_audit(engine).await? > 0 {}
+            Ok(())
+        }),
+        every(FORGET_EVERY, stop, "forget what is finished", || async {
+            forget_finished(engine).await?;
             Ok(())
         }),
         every(REBUILD_EVERY, stop, "rebuild lost queues", || async { rebuild(engine).await.map(|_| ()) }),

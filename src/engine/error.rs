@@ -14,6 +14,9 @@ pub enum EngineError {
     /// The idempotency key was used for another request.
     #[error("idempotency key was already used for a different request, which became workflow {0}")]
     IdempotencyMismatch(WorkflowId),
+    /// The workspace itself is not there, or was erased.
+    #[error("the workspace does not exist any more")]
+    NoWorkspace,
     /// There is no such thing in this workspace.
     #[error("there is no {kind} `{id}` in this workspace")]
     NotFound {

@@ -23,6 +23,8 @@ pub struct Revocations {
     /// Subjects, and the second (since 1970) until which what was issued to
     /// them is void.
     pub subjects: HashMap<String, i64>,
+    /// All of them: the workspace was erased, or never was.
+    pub all: bool,
 }
 
 /// What is to be revoked.
@@ -117,17 +119,21 @@ impl Store {
             "SELECT id, NULL::int8 FROM revoked_tokens WHERE workspace_id = $1 AND forget_at > galley_now()
              UNION ALL
              SELECT subject, extract(epoch FROM until)::int8
-               FROM revoked_subjects WHERE workspace_id = $1 AND forget_at > galley_now()",
+               FROM revoked_subjects WHERE workspace_id = $1 AND forget_at > galley_now()
+             UNION ALL
+             SELECT NULL, NULL
+              WHERE NOT EXISTS (SELECT 1 FROM workspaces WHERE id = $1 AND erased_at IS NULL)",
         )
         .bind(workspace.0)
         .fetch_all(&mut *self.reader(workspace).await?)
         .await?;
         let mut revocations = Revocations::default();
         for row in rows {
-            let (name, until): (String, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
-            match until {
-                None => drop(revocations.tokens.insert(name)),
-                Some(until) => drop(revocations.subjects.insert(name, until)),
+            let (name, until): (Option<String>, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
+            match (name, until) {
+                (None, _) => revocations.all = true,
+                (Some(id), None) => drop(revocations.tokens.insert(id)),
+                (Some(subject), Some(until)) => drop(revocations.subjects.insert(subject, until)),
             }
         }
         Ok(revocations)

@@ -24,6 +24,7 @@ mod planted;
 mod pool;
 mod posts;
 mod publishing;
+mod retention;
 mod role;
 mod runs;
 mod schedules;
@@ -51,6 +52,7 @@ pub use letters::{LetterClose, LetterFilter, LetterGroup, LetterOpen, LetterRow}
 pub use pool::{PATIENCE, Store};
 pub use posts::{PostFilter, PostRow, PostWrite, PublicationEventRow, PublicationRow, RevisionRow};
 pub use publishing::{DayRule, IntentWrite, PostOp, QuotaTake};
+pub use retention::Forgotten;
 pub use role::Role;
 pub use runs::{AttemptKey, AttemptWrite, InputWrite, ResultWrite, RunRow, RunWrite, SaveBatch, TimerWrite};
 pub use schedules::{DueSchedule, ScheduleChange, ScheduleRow, ScheduleTurn, ScheduleWrite};

@@ -16,6 +16,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (5, "identity", include_str!("../../migrations/0005_identity.sql")),
     (6, "vault", include_str!("../../migrations/0006_vault.sql")),
     (7, "audit_chain", include_str!("../../migrations/0007_audit_chain.sql")),
+    (10, "keeping", include_str!("../../migrations/0010_keeping.sql")),
 ];
 
 /// The body that `galley_now()` must have outside tests.

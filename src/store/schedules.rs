@@ -387,7 +387,7 @@ impl Store {
                 // A person's request that is repeated changes nothing more.
                 Accepted::Known(_) if turn.fence.is_none() => return Ok(accepted),
                 Accepted::Known(id) => id,
-                Accepted::Mismatch(_) => return Ok(accepted),
+                Accepted::Mismatch(_) | Accepted::NoWorkspace => return Ok(accepted),
             };
             let query = sqlx::query(
                 "UPDATE schedules

@@ -19,6 +19,8 @@ pub enum Erasure {
     Done(Vec<(String, u64)>),
     /// Nothing was erased: so many posts are on their way to a platform.
     OnTheirWay(i64),
+    /// There was never such a workspace.
+    NotThere,
 }
 
 /// Tables whose rows are of no use to whoever they belong to: keys, their
@@ -74,7 +76,11 @@ impl Store {
     }
 
     /// Erases a workspace with everything in it, in one transaction. What is
-    /// left is one line of audit that says so.
+    /// left is its id, which nobody is let into any more, and one line of audit
+    /// that says so. Erasing it again removes what came late.
+    ///
+    /// Whoever was let in before hears of it within moments: when those are
+    /// over, [`erase_the_rest`](Self::erase_the_rest) removes what they stored.
     ///
     /// # Errors
     /// Postgres is away, or this login is not the owner of the tables.
@@ -85,29 +91,29 @@ impl Store {
     ) -> Result<Erasure, StoreError> {
         self.unit(workspace, move |pool| async move {
             let mut transaction = pool.begin().await?;
-            // Live runs first: whoever moves one is waited for, and finds none
-            // afterwards. From here on no intent of this workspace can commit.
-            let mut gone = vec![erase(&mut transaction, "runs", workspace).await?];
-            let open = sqlx::query(
-                "SELECT count(*) FROM publications WHERE workspace_id = $1 AND state IN ('intent', 'unknown')",
+            let row = sqlx::query("SELECT erased_at IS NOT NULL FROM workspaces WHERE id = $1")
+                .bind(workspace.0)
+                .fetch_optional(&mut *transaction)
+                .await?;
+            let again: bool = match row {
+                Some(row) => row.try_get(0)?,
+                None => return Ok(Erasure::NotThere),
+            };
+            let kept: &[&str] = if again { &CHAIN } else { &[] };
+            let erasure = erase_all(&mut transaction, workspace, kept).await?;
+            if again || !matches!(erasure, Erasure::Done(_)) {
+                transaction.commit().await?;
+                return Ok(erasure);
+            }
+            // The name says whose it was, and is free again. No name of a
+            // workspace has a colon.
+            sqlx::query(
+                "UPDATE workspaces SET name = 'erased:' || id, retain_days = NULL, erased_at = galley_now()
+                  WHERE id = $1",
             )
             .bind(workspace.0)
-            .fetch_one(&mut *transaction)
+            .execute(&mut *transaction)
             .await?;
-            match open.try_get(0)? {
-                0 => {}
-                open => return Ok(Erasure::OnTheirWay(open)),
-            }
-            for table in tables(&mut transaction).await? {
-                if table != "runs" {
-                    gone.push(erase(&mut transaction, &table, workspace).await?);
-                }
-            }
-            sqlx::query("DELETE FROM workspaces WHERE id = $1")
-                .bind(workspace.0)
-                .execute(&mut *transaction)
-                .await?;
-            gone.retain(|(_, rows)| *rows > 0);
             let line = AuditWrite {
                 workspace,
                 key: None,
@@ -119,10 +125,68 @@ impl Store {
             };
             write_audit(&mut transaction, &line).await?;
             transaction.commit().await?;
-            Ok(Erasure::Done(gone))
+            Ok(erasure)
         })
         .await
     }
+
+    /// Removes what was stored for an erased workspace by whoever was let in
+    /// before it was erased, except audit lines: for when nobody is any more.
+    ///
+    /// # Errors
+    /// Postgres is away, this login is not the owner of the tables, or a submit
+    /// takes very long ([`StoreError::TryAgain`]).
+    pub async fn erase_the_rest(&self, workspace: WorkspaceId) -> Result<Erasure, StoreError> {
+        self.unit(workspace, move |pool| async move {
+            // A submit that looked before the tombstone was there may still be
+            // under way. The lock waits for it and is let go at once: whoever
+            // comes later sees the tombstone.
+            let mut transaction = pool.begin().await?;
+            sqlx::query("SET LOCAL lock_timeout = '10s'").execute(&mut *transaction).await?;
+            sqlx::query("LOCK TABLE workflows IN SHARE MODE").execute(&mut *transaction).await?;
+            transaction.commit().await?;
+            let mut transaction = pool.begin().await?;
+            let erased = sqlx::query("SELECT 1 FROM workspaces WHERE id = $1 AND erased_at IS NOT NULL");
+            if erased.bind(workspace.0).fetch_optional(&mut *transaction).await?.is_none() {
+                return Ok(Erasure::NotThere);
+            }
+            let erasure = erase_all(&mut transaction, workspace, &CHAIN).await?;
+            transaction.commit().await?;
+            Ok(erasure)
+        })
+        .await
+    }
+}
+
+/// The audit's tables: a chain that was begun after the erasure stays.
+const CHAIN: [&str; 3] = ["audit", "audit_heads", "audit_seals"];
+
+/// Everything of a workspace but what is in some tables; nothing while a post
+/// is on its way.
+async fn erase_all(
+    connection: &mut PgConnection,
+    workspace: WorkspaceId,
+    kept: &[&str],
+) -> Result<Erasure, StoreError> {
+    let open = "SELECT count(*) FROM publications WHERE workspace_id = $1 AND state IN ('intent', 'unknown')";
+    // Live runs are locked first: whoever moves one is waited for, and finds
+    // none afterwards. From here on no intent of this workspace can commit.
+    sqlx::query("SELECT 1 FROM runs WHERE workspace_id = $1 FOR UPDATE")
+        .bind(workspace.0)
+        .execute(&mut *connection)
+        .await?;
+    match sqlx::query(open).bind(workspace.0).fetch_one(&mut *connection).await?.try_get(0)? {
+        0 => {}
+        open => return Ok(Erasure::OnTheirWay(open)),
+    }
+    let mut gone = Vec::new();
+    for table in tables(&mut *connection).await? {
+        if !kept.contains(&table.as_str()) {
+            gone.push(erase(&mut *connection, &table, workspace).await?);
+        }
+    }
+    gone.retain(|(_, rows)| *rows > 0);
+    Ok(Erasure::Done(gone))
 }
 
 async fn erase(

@@ -50,6 +50,8 @@ pub enum Accepted {
     Known(WorkflowId),
     /// The key was used for another request, as this.
     Mismatch(WorkflowId),
+    /// There is no such workspace, or it was erased: nothing was stored.
+    NoWorkspace,
 }
 
 /// A submitted workflow as stored.
@@ -206,12 +208,15 @@ pub(crate) async fn insert(
 ) -> Result<HashSet<WorkflowKey>, StoreError> {
     let (workspaces, ids) = split_keys(batch.iter().map(|workflow| &workflow.key));
     // ON CONFLICT waits for a concurrent transaction with the same key
-    // and then does nothing: exactly one of them inserts.
+    // and then does nothing: exactly one of them inserts. What an erased
+    // workspace's tokens still get as far as here is not stored; erasing waits
+    // for those that were looked at before (`erase_the_rest`).
     let inserted = sqlx::query(
         "INSERT INTO workflows (workspace_id, id, definition_id, name, template, priority,
                                 idempotency_key, request_hash, input, traceparent, created_by)
          SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int8[], $4::text[], $5::text[], $6::int2[],
-                              $7::text[], $8::bytea[], $9::json[], $10::text[], $11::text[])
+                              $7::text[], $8::bytea[], $9::json[], $10::text[], $11::text[]) AS new (workspace)
+          WHERE EXISTS (SELECT 1 FROM workspaces w WHERE w.id = new.workspace AND w.erased_at IS NULL)
          ON CONFLICT ON CONSTRAINT workflows_idempotency_key DO NOTHING
       RETURNING workspace_id, id",
     )
@@ -260,7 +265,10 @@ pub(crate) async fn outcomes(
             continue;
         }
         let name = (workflow.key.workspace, workflow.idempotency_key.clone());
-        let (id, hash) = known.get(&name).ok_or(sqlx::Error::RowNotFound)?;
+        let Some((id, hash)) = known.get(&name) else {
+            outcomes.push(Accepted::NoWorkspace);
+            continue;
+        };
         outcomes.push(if *id == workflow.key.workflow {
             // An earlier try of this very batch committed unknown to us.
             Accepted::New

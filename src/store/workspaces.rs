@@ -1,7 +1,7 @@
 //! Tenants.
 
 use galley_core::ids::WorkspaceId;
-use sqlx::Row;
+use sqlx::{AssertSqlSafe, Row};
 
 use crate::audit::{AuditWrite, Hashes, write_audit};
 use crate::error::StoreError;
@@ -19,7 +19,12 @@ pub struct WorkspaceRow {
     pub weight: i32,
     /// When it was made, RFC 3339.
     pub created_at: String,
+    /// Days after which it forgets what is finished; none: never.
+    pub retain_days: Option<i32>,
 }
+
+/// The columns of a [`WorkspaceRow`].
+const COLUMNS: &str = "id, name, weight, to_json(created_at)#>>'{}', retain_days";
 
 fn workspace_of(row: &sqlx::postgres::PgRow) -> Result<WorkspaceRow, StoreError> {
     Ok(WorkspaceRow {
@@ -27,6 +32,7 @@ fn workspace_of(row: &sqlx::postgres::PgRow) -> Result<WorkspaceRow, StoreError>
         name: row.try_get(1)?,
         weight: row.try_get(2)?,
         created_at: row.try_get(3)?,
+        retain_days: row.try_get(4)?,
     })
 }
 
@@ -47,11 +53,11 @@ impl Store {
         let (name, actor) = (name.to_owned(), actor.to_owned());
         self.unit(id, move |pool| async move {
             let mut transaction = pool.begin().await?;
-            let row = sqlx::query(
+            let row = sqlx::query(AssertSqlSafe(format!(
                 "INSERT INTO workspaces (id, name, weight) VALUES ($1, $2, $3)
-                 ON CONFLICT (id) DO UPDATE SET name = excluded.name
-              RETURNING id, name, weight, to_json(created_at)#>>'{}'",
-            )
+                 ON CONFLICT (id) DO UPDATE SET name = excluded.name WHERE workspaces.erased_at IS NULL
+              RETURNING {COLUMNS}"
+            )))
             .bind(id.0)
             .bind(&name)
             .bind(weight)
@@ -73,43 +79,44 @@ impl Store {
         .await
     }
 
-    /// Every workspace, by name; at most 10,000.
+    /// Every workspace that was not erased, by name; at most 10,000.
     ///
     /// # Errors
     /// Postgres is away.
     pub async fn list_workspaces(&self) -> Result<Vec<WorkspaceRow>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT id, name, weight, to_json(created_at)#>>'{}' FROM workspaces ORDER BY name LIMIT 10000",
-        )
+        let rows = sqlx::query(AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM workspaces WHERE erased_at IS NULL ORDER BY name LIMIT 10000"
+        )))
         .fetch_all(&mut *self.reader(Scope::Fleet).await?)
         .await?;
         rows.iter().map(workspace_of).collect()
     }
 
-    /// The workspace of a name.
+    /// The workspace of a name, unless it was erased.
     ///
     /// # Errors
     /// Postgres is away.
     pub async fn workspace_named(&self, name: &str) -> Result<Option<WorkspaceRow>, StoreError> {
-        let row = sqlx::query(
-            "SELECT id, name, weight, to_json(created_at)#>>'{}' FROM workspaces WHERE name = $1",
-        )
+        let row = sqlx::query(AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM workspaces WHERE name = $1 AND erased_at IS NULL"
+        )))
         .bind(name)
         .fetch_optional(&mut *self.reader(Scope::Fleet).await?)
         .await?;
         row.as_ref().map(workspace_of).transpose()
     }
 
-    /// Whether a workspace exists.
+    /// A workspace, unless it was erased.
     ///
     /// # Errors
     /// Postgres is away.
     pub async fn workspace(&self, id: WorkspaceId) -> Result<Option<WorkspaceRow>, StoreError> {
-        let row =
-            sqlx::query("SELECT id, name, weight, to_json(created_at)#>>'{}' FROM workspaces WHERE id = $1")
-                .bind(id.0)
-                .fetch_optional(&mut *self.reader(Scope::Fleet).await?)
-                .await?;
+        let row = sqlx::query(AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM workspaces WHERE id = $1 AND erased_at IS NULL"
+        )))
+        .bind(id.0)
+        .fetch_optional(&mut *self.reader(Scope::Fleet).await?)
+        .await?;
         row.as_ref().map(workspace_of).transpose()
     }
 }

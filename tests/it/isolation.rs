@@ -3,13 +3,16 @@
 
 use std::time::Duration;
 
+use galley_api::views::Role as Allowed;
+use galley_core::ids::{WorkflowKey, WorkspaceId};
 use galley_core::run::WorkflowState;
+use galley_engine::EngineError;
 use galley_engine::store::{Erasure, Role, Store, StoreError};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
 
 use crate::harness::posts::{bed, question, submit};
-use crate::harness::{Bed, Network};
+use crate::harness::{Api, Bed, Network, request};
 
 /// Tables that belong to no workspace.
 const FLEET: [&str; 5] = ["_sqlx_migrations", "agents", "audit_sealer", "sessions", "workspaces"];
@@ -32,6 +35,23 @@ async fn connection(bed: &Bed, role: &str) -> PgConnection {
 
 async fn count(connection: &mut PgConnection, query: &str) -> i64 {
     connection.fetch_one(AssertSqlSafe(query.to_owned())).await.unwrap().get(0)
+}
+
+/// A workspace with rows in most tables (a post that is out, one that waits),
+/// and another one with a workflow.
+async fn two_workspaces(network: &Network) -> (Bed, WorkflowKey) {
+    let bed = bed(network).await;
+    let out = submit(&bed, "idempotent", "canary of acme").await;
+    let asked = question(&bed, out).await;
+    bed.api.approve(bed.workspace, asked.id, Some(&asked.content_hash), None, "ada").await.unwrap();
+    bed.finish(out, WorkflowState::Succeeded).await;
+    let waiting = submit(&bed, "idempotent", "still asked").await;
+    question(&bed, waiting).await;
+    let other = bed.engine.create_workspace("other", 1, "test").await.unwrap().id;
+    let steps = json!([{ "name": "only", "agent": "writer" }]);
+    let theirs = bed.submit_in(other, steps, json!({ "text": "canary of other" })).await;
+    bed.finish(theirs, WorkflowState::Succeeded).await;
+    (bed, theirs)
 }
 
 #[tokio::test]
@@ -75,16 +95,8 @@ async fn every_table_of_workspaces_is_under_row_level_security() {
 #[tokio::test]
 async fn the_api_sees_one_workspace_with_any_sql() {
     let network = Network::new();
-    let bed = bed(&network).await;
-    // A post that waits, and one that is out: rows in most tables.
-    let out = submit(&bed, "idempotent", "canary of acme").await;
-    let asked = question(&bed, out).await;
-    bed.api.approve(bed.workspace, asked.id, Some(&asked.content_hash), None, "ada").await.unwrap();
-    bed.finish(out, WorkflowState::Succeeded).await;
-    let other = bed.engine.create_workspace("other", 1, "test").await.unwrap().id;
-    let steps = json!([{ "name": "only", "agent": "writer" }]);
-    bed.submit_in(other, steps, json!({ "text": "canary of other" })).await;
-
+    let (bed, theirs) = two_workspaces(&network).await;
+    let other = theirs.workspace;
     let mut api = connection(&bed, "galley_api").await;
     let mut filled = 0;
     for table in tenant_tables(&bed).await {
@@ -175,17 +187,13 @@ async fn an_api_that_could_step_out_of_its_role_does_not_start() {
 #[tokio::test]
 async fn a_workspace_is_handed_out_and_erased_whole() {
     let network = Network::new();
-    let bed = bed(&network).await;
-    let out = submit(&bed, "idempotent", "canary of acme").await;
-    let asked = question(&bed, out).await;
-    bed.api.approve(bed.workspace, asked.id, Some(&asked.content_hash), None, "ada").await.unwrap();
-    bed.finish(out, WorkflowState::Succeeded).await;
-    let waiting = submit(&bed, "idempotent", "still asked").await;
-    question(&bed, waiting).await;
-    let other = bed.engine.create_workspace("other", 1, "test").await.unwrap().id;
-    let steps = json!([{ "name": "only", "agent": "writer" }]);
-    let kept = bed.submit_in(other, steps, json!({ "text": "canary of other" })).await;
-    bed.finish(kept, WorkflowState::Succeeded).await;
+    let (bed, _) = two_workspaces(&network).await;
+    let api = Api::of(&bed, Allowed::Admin).await;
+    let admin = api.token(bed.workspace, &[Allowed::Admin], false);
+    let key = json!({ "name": "ci", "roles": ["producer"], "ttlSeconds": 3_600 });
+    let key = api.ask("POST", "/v1/keys", Some(&admin), Some(&key)).await.body;
+    let secret = key["secret"].as_str().unwrap();
+    assert_eq!(api.ask("GET", "/v1/workflows", Some(secret), None).await.status, 200);
 
     let owner = Store::connect(&bed.database_url, 2).unwrap();
     let mut lines = Vec::new();
@@ -197,6 +205,8 @@ async fn a_workspace_is_handed_out_and_erased_whole() {
     let all = lines.join("\n");
     assert!(all.contains("canary of acme") && !all.contains("canary of other"));
     assert!(!all.contains("\"credential\"") && !all.contains("\"sealed\""), "a credential was handed out");
+    let hash = bed.text("SELECT encode(hash, 'hex') FROM api_keys").await;
+    assert!(!all.contains(&hash) && !all.contains(secret), "a key was handed out");
     let tables: std::collections::BTreeSet<String> = lines
         .iter()
         .map(|line| {
@@ -207,11 +217,16 @@ async fn a_workspace_is_handed_out_and_erased_whole() {
         ["workflows", "posts", "audit", "publications"].iter().all(|table| tables.contains(*table)),
         "{tables:?}"
     );
+    assert!(
+        ["api_keys", "credentials", "data_keys"].iter().all(|table| !tables.contains(*table)),
+        "{tables:?}"
+    );
 
     // What may be out is not forgotten.
     bed.execute("UPDATE publications SET state = 'unknown'").await;
     assert_eq!(owner.erase_workspace(bed.workspace, "ada".into()).await.unwrap(), Erasure::OnTheirWay(1));
     assert!(bed.count("SELECT count(*) FROM runs").await > 0, "nothing was erased");
+    assert!(owner.workspace(bed.workspace).await.unwrap().is_some(), "it is still there");
     bed.execute("UPDATE publications SET state = 'published'").await;
 
     let erased = owner.erase_workspace(bed.workspace, "ada".into()).await.unwrap();
@@ -221,6 +236,49 @@ async fn a_workspace_is_handed_out_and_erased_whole() {
         assert_eq!(bed.count(&left).await, i64::from(table == "audit"), "{table}");
     }
     assert_eq!(bed.count("SELECT count(*) FROM workflows").await, 1, "the other's is still there");
+    Box::pin(erased_for_good(&bed, &owner, &api, secret)).await;
     owner.close().await;
     bed.end().await;
+}
+
+/// An erased workspace stays erased, whoever still has what opened it.
+async fn erased_for_good(bed: &Bed, owner: &Store, api: &Api, secret: &str) {
+    // Another API server, which remembers nobody.
+    let fresh = Api::of(bed, Allowed::Admin).await;
+    let admin = api.token(bed.workspace, &[Allowed::Admin, Allowed::Producer], true);
+    for token in [admin.as_str(), secret] {
+        assert_eq!(fresh.ask("GET", "/v1/workflows", Some(token), None).await.status, 401);
+    }
+    // One that remembers the token as good gets no further than the database:
+    // no workflow begins, also among others' that are accepted at once.
+    let wanted = request(json!([{ "name": "only", "agent": "writer" }]), json!({ "text": "late" }));
+    let (context, elsewhere) = (bed.context(), owner.workspace_named("other").await.unwrap().unwrap().id);
+    let theirs = bed.context_with(elsewhere, "beside");
+    let (refused, accepted) =
+        tokio::join!(bed.api.submit(&context, &wanted), bed.api.submit(&theirs, &wanted));
+    assert!(matches!(refused, Err(EngineError::NoWorkspace)), "{refused:?}");
+    accepted.unwrap();
+    let workflows = format!("SELECT count(*) FROM workflows WHERE workspace_id = '{}'", bed.workspace.0);
+    assert_eq!(bed.count(&workflows).await, 0);
+    // What came in late otherwise is removed, and the audit's line stays.
+    bed.api.store_template(bed.workspace, wanted.definition.clone().unwrap(), "ada").await.unwrap();
+    let rest = owner.erase_the_rest(bed.workspace).await.unwrap();
+    assert!(matches!(&rest, Erasure::Done(gone) if !gone.is_empty()), "{rest:?}");
+    let line = format!(
+        "SELECT count(*) FROM audit WHERE workspace_id = '{}' AND action = 'workspace.erase'",
+        bed.workspace.0
+    );
+    assert_eq!(bed.count(&line).await, 1);
+    assert!(
+        owner.erase_workspace(bed.workspace, "ada".into()).await.is_ok_and(|done| done != Erasure::NotThere)
+    );
+    assert_eq!(bed.count(&line).await, 1, "once more is no news");
+    let nobody = WorkspaceId(uuid::Uuid::now_v7());
+    assert_eq!(owner.erase_workspace(nobody, "ada".into()).await.unwrap(), Erasure::NotThere);
+    assert_eq!(owner.erase_the_rest(elsewhere).await.unwrap(), Erasure::NotThere, "a living one");
+    // Its name is free.
+    let again = bed.engine.create_workspace("acme", 1, "test").await.unwrap();
+    assert_ne!(again.id, bed.workspace);
+    let listed = owner.list_workspaces().await.unwrap();
+    assert!(listed.iter().all(|row| row.id != bed.workspace) && listed.len() == 2, "{listed:?}");
 }

@@ -111,7 +111,7 @@ impl From<EngineError> for Failure {
         let exit = match &error {
             EngineError::Invalid(_) => Exit::Refused,
             EngineError::IdempotencyMismatch(_) | EngineError::Conflict(_) => Exit::Conflict,
-            EngineError::NotFound { .. } => Exit::NotFound,
+            EngineError::NotFound { .. } | EngineError::NoWorkspace => Exit::NotFound,
             EngineError::StoreUnavailable(_) | EngineError::QueueUnavailable(_) => Exit::Unavailable,
             EngineError::Internal(_) => Exit::Unexpected,
         };

@@ -105,7 +105,7 @@ impl Ended {
                 found
             }
         };
-        let by_id = id.is_some_and(|id| known.tokens.contains(id));
+        let by_id = known.all || id.is_some_and(|id| known.tokens.contains(id));
         Ok(by_id || known.subjects.get(subject).is_some_and(|until| issued <= *until))
     }
 

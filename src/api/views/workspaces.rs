@@ -21,11 +21,19 @@ pub struct Workspace {
     /// When it was made.
     #[schema(format = DateTime)]
     pub created_at: String,
+    /// Days after which it forgets what is finished; null: never.
+    pub retain_days: Option<u32>,
 }
 
 impl From<WorkspaceRow> for Workspace {
     fn from(row: WorkspaceRow) -> Self {
-        Self { id: row.id, name: row.name, weight: row.weight.unsigned_abs(), created_at: row.created_at }
+        Self {
+            id: row.id,
+            name: row.name,
+            weight: row.weight.unsigned_abs(),
+            created_at: row.created_at,
+            retain_days: row.retain_days.map(i32::unsigned_abs),
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! `galley workspace`: the tenants of the deployment.
 
 use clap::{Args, Subcommand};
-use galley_api::views;
+use galley_api::{REVOKED_WITHIN, views};
+use galley_core::ids::WorkspaceId;
 use galley_engine::store::{Erasure, Role, Store, WorkspaceRow};
 
 use crate::cli::{self, Remote, Run, Settings};
@@ -13,12 +14,14 @@ use crate::failure::Failure;
 use crate::table::{Table, cell};
 use crate::{deployment, print, time};
 
-/// Create, list, export and erase workspaces: the tenants
+/// Create, list, retain, export and erase workspaces: the tenants
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   galley workspace list
   galley workspace create acme
   galley workspace create acme --direct     the first one of a deployment: needs DATABASE_URL, no token
+  galley workspace retain acme --days 90    forget what is finished for 90 days
+  galley workspace retain acme --forever
   galley workspace export acme > acme.jsonl
   galley workspace erase acme --yes")]
 pub(crate) struct Workspace {
@@ -43,12 +46,31 @@ enum WorkspaceCommand {
     },
     /// List the workspaces
     List,
+    /// Set how long a workspace keeps what is finished: needs DATABASE_URL
+    ///
+    /// Workflows that are over for longer are forgotten, with their inputs,
+    /// results, attempts, dead letters and unpublished posts, and the text of
+    /// posts that went out. The audit log and the receipts of posts stay.
+    #[command(group(clap::ArgGroup::new("time").required(true).args(["days", "forever"])))]
+    Retain {
+        /// Its name or id
+        workspace: String,
+        /// Days, 1 to 36500
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=36500))]
+        days: Option<i32>,
+        /// Forget nothing: how a workspace begins
+        #[arg(long)]
+        forever: bool,
+    },
     /// Print everything of a workspace as JSON lines, without credentials: needs DATABASE_URL of the tables' owner
     Export {
         /// Its name or id
         workspace: String,
     },
     /// Erase a workspace with everything in it: needs DATABASE_URL of the tables' owner
+    ///
+    /// Its tokens and keys open nothing any more, and nothing is accepted for it
+    /// again. Its name is free. With its id, once more removes what came late.
     Erase {
         /// Its name or id
         workspace: String,
@@ -98,12 +120,13 @@ impl Run for Workspace {
                 if json {
                     return print::json(&listed);
                 }
-                let mut table = Table::new(&["NAME", "ID", ">WEIGHT", "CREATED"]);
+                let mut table = Table::new(&["NAME", "ID", ">WEIGHT", "KEEPS", "CREATED"]);
                 for workspace in listed.items::<views::Workspace>()? {
                     table.row(vec![
                         cell(&workspace.name),
                         cell(workspace.id),
                         cell(workspace.weight),
+                        cell(keeps(workspace.retain_days)),
                         cell(time::ago(&workspace.created_at)),
                     ]);
                 }
@@ -113,26 +136,54 @@ impl Run for Workspace {
                 }
                 print::data(&table.render(print::data_width()))
             }
+            WorkspaceCommand::Retain { workspace, days, forever: _ } => {
+                retain(&settings, &workspace, days, json).await
+            }
             WorkspaceCommand::Export { workspace } => export(&settings, &workspace).await,
             WorkspaceCommand::Erase { workspace, yes } => erase(&settings, &workspace, yes, json).await,
         }
     }
 }
 
-/// The store as the owner of the tables, and the workspace somebody named.
-async fn found(settings: &Settings, name: &str) -> Result<(Store, WorkspaceRow), Failure> {
+/// The store as the owner of the tables.
+async fn owner(settings: &Settings) -> Result<Store, Failure> {
     let store = deployment::store(&settings.config, Role::Login)?;
     store.check_schema(true).await?;
+    Ok(store)
+}
+
+/// The workspace somebody named, by its name or id.
+async fn named(store: &Store, name: &str) -> Result<WorkspaceRow, Failure> {
     let row = match name.parse() {
         Ok(id) => store.workspace(id).await?,
         Err(_) => store.workspace_named(name).await?,
     };
-    let row = row.ok_or_else(|| token::unknown_workspace(name))?;
-    Ok((store, row))
+    row.ok_or_else(|| token::unknown_workspace(name))
+}
+
+fn keeps(days: Option<u32>) -> String {
+    days.map_or("for ever".into(), |days| format!("{days} d"))
+}
+
+async fn retain(settings: &Settings, name: &str, days: Option<i32>, json: bool) -> Result<(), Failure> {
+    let store = owner(settings).await?;
+    let mut workspace = named(&store, name).await?;
+    if !store.set_retention(workspace.id, days, cli::DIRECT_ACTOR.to_owned()).await? {
+        return Err(token::unknown_workspace(name));
+    }
+    workspace.retain_days = days;
+    let told = match days {
+        Some(days) => {
+            format!("{} forgets what has been finished for {days} days; a scheduler does it", workspace.name)
+        }
+        None => format!("{} forgets nothing", workspace.name),
+    };
+    cli::done(json, &cli::json_of(&views::Workspace::from(workspace))?, &told)
 }
 
 async fn export(settings: &Settings, name: &str) -> Result<(), Failure> {
-    let (store, workspace) = found(settings, name).await?;
+    let store = owner(settings).await?;
+    let workspace = named(&store, name).await?;
     let mut rows = 0_u64;
     store
         .export_workspace(workspace.id, |line| {
@@ -145,26 +196,47 @@ async fn export(settings: &Settings, name: &str) -> Result<(), Failure> {
 }
 
 async fn erase(settings: &Settings, name: &str, yes: bool, json: bool) -> Result<(), Failure> {
-    let (store, workspace) = found(settings, name).await?;
+    let store = owner(settings).await?;
+    // An erased one has no name any more, and is erased once more by its id.
+    let id = match name.parse() {
+        Ok(id) => id,
+        Err(_) => named(&store, name).await?.id,
+    };
     if !yes {
-        return Err(Failure::usage(format!("{} ({}) was not erased", workspace.name, workspace.id))
+        return Err(Failure::usage(format!("{name} was not erased"))
             .detail("everything in it would be gone: workflows, results, posts, accounts, audit")
             .hint(format!("`galley workspace export {name}` keeps a copy; then add --yes")));
     }
-    match store.erase_workspace(workspace.id, cli::DIRECT_ACTOR.to_owned()).await? {
-        Erasure::Done(gone) => {
-            let rows: u64 = gone.iter().map(|(_, rows)| rows).sum();
-            if json {
-                let gone: serde_json::Map<_, _> =
-                    gone.into_iter().map(|(table, rows)| (table, rows.into())).collect();
-                return print::json(&serde_json::json!({ "workspaceId": workspace.id, "rows": gone }));
-            }
-            print::say(&format!("{} is erased: {rows} rows of {} tables", workspace.name, gone.len()));
-            print::say("its API keys are gone; tokens that were issued for it hold until they expire");
-            Ok(())
+    let mut gone = erased(store.erase_workspace(id, cli::DIRECT_ACTOR.to_owned()).await?, name, id)?;
+    // Whoever an API server remembers as good may still store something.
+    tokio::time::sleep(REVOKED_WITHIN).await;
+    let rest = store.erase_the_rest(id).await.map_err(|error| {
+        Failure::from(error).hint(format!(
+            "it is erased, but what was on its way into it may be left: `galley workspace erase {id} --yes` removes it"
+        ))
+    })?;
+    gone.extend(erased(rest, name, id)?);
+    let rows: u64 = gone.iter().map(|(_, rows)| rows).sum();
+    if json {
+        let mut by_table = serde_json::Map::new();
+        for (table, rows) in gone {
+            let known = by_table.get(&table).and_then(serde_json::Value::as_u64).unwrap_or_default();
+            by_table.insert(table, (known + rows).into());
         }
-        Erasure::OnTheirWay(open) => Err(Failure::new(Exit::Conflict, format!("{} was not erased", workspace.name))
+        return print::json(&serde_json::json!({ "workspaceId": id, "rows": by_table }));
+    }
+    print::say(&format!("{name} is erased: {rows} rows"));
+    print::say("its tokens and API keys open nothing any more; its name is free");
+    Ok(())
+}
+
+/// The rows of each table that are gone.
+fn erased(erasure: Erasure, name: &str, id: WorkspaceId) -> Result<Vec<(String, u64)>, Failure> {
+    match erasure {
+        Erasure::Done(gone) => Ok(gone),
+        Erasure::NotThere => Err(token::unknown_workspace(name)),
+        Erasure::OnTheirWay(open) => Err(Failure::new(Exit::Conflict, format!("{name} was not erased"))
             .detail(format!("{open} of its posts are on their way to a platform, or nobody knows yet whether they are out"))
-            .hint("wait until `galley post list --state publishing` and `--state unknown` are empty, then try again")),
+            .hint(format!("wait until `galley post list --state publishing` and `--state unknown` are empty, then try again; its id is {id}"))),
     }
 }

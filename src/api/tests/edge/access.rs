@@ -380,6 +380,13 @@ async fn a_token_that_ended_early_is_refused() {
             assert_eq!(answer.problem().detail, nobody.problem().detail);
         }
     }
+    // An erased workspace: none of its tokens, whoever has it.
+    known.revocations.lock().unwrap().all = true;
+    let app = app_knowing(AuthConfig::default(), known);
+    let request = request("GET", "/v1/tasks?limit=0")
+        .header(header::AUTHORIZATION, format!("Bearer {}", with("jti", json!("other"))));
+    let answer = ask_of(&app, request.body(Body::empty()).unwrap()).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
 }
 
 /// A key opens its workspace, in its roles, and makes no other way in.

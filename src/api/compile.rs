@@ -5,10 +5,11 @@ use galley_core::ids::{StepIndex, WorkflowId};
 use galley_core::plan::Plan;
 use galley_core::report::Usage;
 use galley_core::run::{Run, StepState};
-use galley_engine::store::AttemptRow;
+use galley_engine::store::{AttemptRow, WaitRow};
 use galley_engine::{WorkflowHistory, WorkflowView};
 use serde_json::Value;
 
+use crate::collaboration;
 use crate::views::{
     AgentTaskHistory, Attempt, CompiledResult, Contribution, StepCounts, TaskError, TaskResult, Totals,
     WorkflowDetail, WorkflowSummary,
@@ -57,9 +58,9 @@ fn counts(run: &Run) -> StepCounts {
 }
 
 /// A workflow with everything its agents did.
-pub(crate) fn detail(history: &WorkflowHistory) -> WorkflowDetail {
+pub(crate) fn detail(history: &WorkflowHistory, waits: &[WaitRow]) -> WorkflowDetail {
     let view = &history.workflow;
-    let contributions: Vec<_> =
+    let mut contributions: Vec<_> =
         view.steps().map(|(index, name, _)| contribution(history, index, name)).collect();
     let mut totals = Totals {
         critical_path_ms: critical_path_ms(&view.plan, &view.run, &|step| duration_ms(history, step)),
@@ -75,6 +76,10 @@ pub(crate) fn detail(history: &WorkflowHistory) -> WorkflowDetail {
         totals.cache_hits += u64::from(part.cache_hit);
         totals.agent_ms += u64::from(part.duration_ms.unwrap_or_default());
     }
+    let together = collaboration::of(history, waits, totals.total_ms);
+    for (part, timeline) in contributions.iter_mut().zip(together.timeline) {
+        part.timeline = timeline;
+    }
     let mut posts: Vec<_> = history.posts.iter().collect();
     posts.sort_unstable_by_key(|(step, _)| **step);
     WorkflowDetail {
@@ -83,7 +88,7 @@ pub(crate) fn detail(history: &WorkflowHistory) -> WorkflowDetail {
         input: history.input.clone(),
         definition: view.plan.definition.clone(),
         traceparent: view.row.traceparent.clone(),
-        result: CompiledResult { contributions, totals },
+        result: CompiledResult { contributions, totals, collaboration: together.collaboration },
     }
 }
 
@@ -110,6 +115,7 @@ fn contribution(history: &WorkflowHistory, step: StepIndex, name: String) -> Con
         duration_ms: result.map(|result| result.duration_ms.unsigned_abs()),
         finished_at: result.map(|result| result.finished_at.clone()),
         due_at: history.due.get(&step).cloned(),
+        timeline: Vec::new(),
         error: if result.is_some() { None } else { last_attempt(history, step).map(error_of) },
     }
 }

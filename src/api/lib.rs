@@ -9,6 +9,7 @@
 mod auth;
 mod authorize;
 mod backlog;
+mod collaboration;
 mod compile;
 mod config;
 mod cursor;

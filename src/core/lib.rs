@@ -8,6 +8,7 @@ pub mod agent;
 pub mod automation;
 pub mod chain;
 pub mod choice;
+pub mod collaboration;
 pub mod condition;
 pub mod decide;
 pub mod definition;

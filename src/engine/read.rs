@@ -9,7 +9,7 @@ use galley_core::ids::{StepIndex, WorkflowId, WorkflowKey, WorkspaceId};
 use galley_core::plan::Plan;
 use galley_core::run::{Run, StepState, WorkflowState};
 use galley_store::{
-    ApprovalFilter, ApprovalRow, AttemptRow, PostFilter, PostRow, ResultRow, StoreError, WorkflowRow,
+    ApprovalFilter, ApprovalRow, AttemptRow, PostFilter, PostRow, ResultRow, StoreError, WaitRow, WorkflowRow,
 };
 use serde_json::Value;
 
@@ -187,6 +187,14 @@ impl Engine {
             }
         }
         Ok(WorkflowHistory { workflow, input, results, attempts, due, posts, questions, edited })
+    }
+
+    /// The times for which a workflow's steps waited for people.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn waits(&self, key: WorkflowKey) -> Result<Vec<WaitRow>, EngineError> {
+        Ok(self.store().waits_of(key).await?)
     }
 
     /// The current change numbers of workflows: what a watcher polls, one

@@ -33,6 +33,7 @@ mod sessions;
 mod slots;
 mod tenancy;
 mod timers;
+mod waits;
 mod workflows;
 mod workspaces;
 
@@ -60,5 +61,6 @@ pub use sessions::{SessionOpen, SessionRow};
 pub use slots::BookedRows;
 pub use tenancy::Erasure;
 pub use timers::TimerRow;
+pub use waits::WaitRow;
 pub use workflows::{AcceptWrite, Accepted, WorkflowRow};
 pub use workspaces::WorkspaceRow;

@@ -17,6 +17,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (6, "vault", include_str!("../../migrations/0006_vault.sql")),
     (7, "audit_chain", include_str!("../../migrations/0007_audit_chain.sql")),
     (10, "keeping", include_str!("../../migrations/0010_keeping.sql")),
+    (11, "approvals_of_step", include_str!("../../migrations/0011_approvals_of_step.sql")),
 ];
 
 /// The body that `galley_now()` must have outside tests.

@@ -12,6 +12,7 @@ mod architecture;
 mod audit_chain;
 mod canary;
 mod cancel;
+mod collaboration;
 mod daily_limits;
 mod days;
 mod doubt;

@@ -125,8 +125,10 @@ pub(crate) async fn show(
     grant: May<Read>,
     Path(id): Path<String>,
 ) -> Result<Json<WorkflowDetail>, ApiError> {
-    let history = state.engine.history(grant.key(workflow_id(&id)?)).await?;
-    Ok(Json(compile::detail(&history)))
+    let key = grant.key(workflow_id(&id)?);
+    let history = state.engine.history(key).await?;
+    let waits = state.engine.waits(key).await?;
+    Ok(Json(compile::detail(&history, &waits)))
 }
 
 /// Cancels a workflow.

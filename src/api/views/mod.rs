@@ -11,6 +11,7 @@ mod agents;
 mod approvals;
 mod audit;
 mod automation;
+mod collaboration;
 mod dead_letters;
 mod definition;
 mod events;
@@ -33,6 +34,7 @@ pub use agents::{Agent, RetryPolicy};
 pub use approvals::{Approval, ApprovalDetail, Approve};
 pub use audit::{AuditCheckpoint, AuditLine};
 pub use automation::{Automation, SetAutomation};
+pub use collaboration::{Collaboration, CriticalStep, Loss, Span, SpanKind};
 pub use dead_letters::{
     DeadLetter, DeadLetterDetail, DeadLetterGroup, RefusedRepair, RepairFilter, RepairOutcome,
     RetryDeadLetter,

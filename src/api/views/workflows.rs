@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::collaboration::{Collaboration, Span};
 use super::definition::DefinitionShape;
 use super::posts::telling;
 use super::tasks::TaskError;
@@ -173,6 +174,10 @@ pub struct CompiledResult {
     pub contributions: Vec<Contribution>,
     /// Their sums.
     pub totals: Totals,
+    /// How well the agents worked together; null until the workflow is over,
+    /// and where it was cancelled.
+    #[serde(default)]
+    pub collaboration: Option<Collaboration>,
 }
 
 /// What one agent did for a workflow.
@@ -215,6 +220,10 @@ pub struct Contribution {
     /// When it is tried again, while it waits for that.
     #[schema(format = DateTime)]
     pub due_at: Option<String>,
+    /// What its time was, stretch by stretch, from when it could begin to when
+    /// it was over, or to now; empty while it waits for other steps.
+    #[serde(default)]
+    pub timeline: Vec<Span>,
     /// The last error of an attempt, unless the step succeeded.
     pub error: Option<TaskError>,
 }
@@ -239,7 +248,8 @@ pub struct Totals {
     /// Run time of all succeeded attempts together, milliseconds.
     pub agent_ms: u64,
     /// Run time along the longest chain of steps that waited for each other,
-    /// milliseconds: no fleet could have been faster.
+    /// milliseconds: no fleet could have been faster. (The chain that the end
+    /// really waited for is `collaboration.criticalPath`.)
     pub critical_path_ms: u64,
     /// From accept to finish, or to now, milliseconds.
     pub total_ms: u64,

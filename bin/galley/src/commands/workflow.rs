@@ -25,6 +25,7 @@ use crate::{show, time};
   galley workflow submit --template campaign --input brief.json
   galley workflow list --state stalled
   galley workflow show 0199d1c2-…
+  galley workflow show --timeline 0199d1c2-…
   galley workflow cancel 0199d1c2-…")]
 pub(crate) struct Workflow {
     #[command(subcommand)]
@@ -50,6 +51,9 @@ enum WorkflowCommand {
     Show {
         /// The workflow's id
         workflow: String,
+        /// Draw when each step ran and what it waited for, instead of what it made
+        #[arg(long)]
+        timeline: bool,
     },
     /// Watch a workflow until it is over (exit code 8 unless it succeeded)
     Watch {
@@ -98,12 +102,18 @@ impl Run for Workflow {
         match self.command {
             WorkflowCommand::Submit(submit) => submit.run(&client, json).await,
             WorkflowCommand::List { state, limit } => list(&client, state, limit, json).await,
-            WorkflowCommand::Show { workflow } => {
+            WorkflowCommand::Show { workflow, timeline } => {
                 let answer = client.get(&["v1", "workflows", &workflow]).await?;
                 if json {
                     return print::json(&answer);
                 }
-                print::data(&shown(&client::read(&answer)?))
+                let detail = client::read(&answer)?;
+                if timeline {
+                    let width = print::data_width().unwrap_or(80);
+                    let head = format!("{}\n\n", show::verdict(&detail));
+                    return print::data(&format!("{head}{}", show::timeline(&detail, width)));
+                }
+                print::data(&shown(&detail))
             }
             WorkflowCommand::Watch { workflow } => {
                 let detail = show::watch(&client, workflow).await?;
@@ -242,6 +252,9 @@ fn shown(detail: &views::WorkflowDetail) -> String {
     let by = format!("submitted {} by {}", time::ago(&summary.created_at), summary.created_by);
     text.push_str(&format!("{}\n\n", style::DIM.on(&by)));
     text.push_str(&show::contributions(detail, |_| None).render(print::data_width()));
+    if let Some(told) = show::collaboration(detail) {
+        text.push_str(&format!("\n{told}\n"));
+    }
     let compiled = show::compiled(detail);
     if !compiled.is_empty() {
         text.push_str(&format!("\n{}", compiled.trim_end()));

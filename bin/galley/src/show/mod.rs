@@ -3,6 +3,7 @@
 mod live;
 mod output;
 mod post;
+mod timeline;
 mod workflow;
 
 use galley_api::views::{AgentTaskHistory, Attempt, DeadLetterDetail};
@@ -10,6 +11,7 @@ use serde_json::Value;
 
 pub(crate) use self::live::{ended, watch};
 pub(crate) use self::post::{approval, post, posts};
+pub(crate) use self::timeline::{collaboration, timeline};
 pub(crate) use self::workflow::{compiled, contributions, verdict};
 use crate::print::{self, style};
 use crate::table::{Table, cell, state};

@@ -57,7 +57,7 @@ fn note(detail: &WorkflowDetail, part: &Contribution) -> crate::table::Cell {
 
 /// The steps in reading order: the parts of an expanded step behind it, not at
 /// the end where they were added.
-fn in_order(detail: &WorkflowDetail) -> Vec<&Contribution> {
+pub(super) fn in_order(detail: &WorkflowDetail) -> Vec<&Contribution> {
     let mut parts: Vec<_> = detail.result.contributions.iter().collect();
     let place = |part: &Contribution| {
         let base = part.step.split('.').next().unwrap_or_default();

@@ -510,6 +510,40 @@ mod tests {
         assert_eq!(short, ["place 5: the chain ends at place 3; the checkpoint saw this one"]);
     }
 
+    /// One change, and everything else as it was.
+    #[test]
+    fn each_part_alone_changes_the_hash() {
+        type Change = fn(&mut ChainedRow);
+        let changes: [(&str, Change); 10] = [
+            ("id", |row| row.id += 1),
+            ("at", |row| row.at += SignedDuration::from_micros(1)),
+            ("actor", |row| row.actor.push('x')),
+            ("action", |row| row.action.push('x')),
+            ("object", |row| row.object.push('x')),
+            ("detail", |row| row.detail = None),
+            ("request", |row| row.request_id = Some("another".into())),
+            ("no request", |row| row.request_id = None),
+            ("before", |row| row.before_hash = Some(String::new())),
+            ("after", |row| row.after_hash = Some("aa".into())),
+        ];
+        let at = Timestamp::UNIX_EPOCH;
+        let whole = link(&BEGINNING, WORKSPACE, 1, at, &row(2));
+        for (what, change) in changes {
+            let mut changed = row(2);
+            change(&mut changed);
+            assert_ne!(link(&BEGINNING, WORKSPACE, 1, at, &changed), whole, "{what}");
+        }
+        let elsewhere = WorkspaceId(Uuid::from_u128(8));
+        for (what, other) in [
+            ("the hash before", link(&whole, WORKSPACE, 1, at, &row(2))),
+            ("workspace", link(&BEGINNING, elsewhere, 1, at, &row(2))),
+            ("place", link(&BEGINNING, WORKSPACE, 2, at, &row(2))),
+            ("sealed at", link(&BEGINNING, WORKSPACE, 1, at + SignedDuration::from_micros(1), &row(2))),
+        ] {
+            assert_ne!(other, whole, "{what}");
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -225,7 +225,8 @@ async fn erase(settings: &Settings, name: &str, yes: bool, json: bool) -> Result
         }
         return print::json(&serde_json::json!({ "workspaceId": id, "rows": by_table }));
     }
-    print::say(&format!("{name} is erased: {rows} rows"));
+    let what = if name == id.to_string() { name.to_owned() } else { format!("{name} ({id})") };
+    print::say(&format!("{what} is erased: {rows} rows"));
     print::say("its tokens and API keys open nothing any more; its name is free");
     Ok(())
 }

@@ -44,6 +44,8 @@ pub(crate) const RATE_LIMITED: Kind =
     Kind("rate-limited", "Too many requests", StatusCode::TOO_MANY_REQUESTS);
 pub(crate) const BACKLOG_FULL: Kind =
     Kind("backlog-full", "Too much is unfinished", StatusCode::TOO_MANY_REQUESTS);
+pub(crate) const SEALED: Kind =
+    Kind("sealed-content", "Sealed content cannot be opened", StatusCode::INTERNAL_SERVER_ERROR);
 pub(crate) const INTERNAL: Kind =
     Kind("internal", "Something is wrong inside Galley", StatusCode::INTERNAL_SERVER_ERROR);
 pub(crate) const UNAVAILABLE: Kind = Kind("unavailable", "A store is away", StatusCode::SERVICE_UNAVAILABLE);
@@ -235,6 +237,7 @@ impl From<EngineError> for ApiError {
                     "the queue does not answer; repeat the request after `Retry-After` seconds",
                 )
             },
+            EngineError::Sealed(_) => Self::new(SEALED, detail),
             EngineError::Internal(_) => Self::internal(detail),
         }
     }

@@ -345,6 +345,9 @@ pub struct Facts<'a> {
     /// The output of a succeeded step; only asked for when
     /// [`Plan::conditional`], and then for every need of a conditional step.
     pub result: &'a dyn Fn(StepIndex) -> Option<Value>,
+    /// Why `brief` or a result cannot be read: then no condition and no
+    /// expansion is evaluated.
+    pub unreadable: Option<&'a str>,
 }
 
 /// `Effect::Enqueue::suspicion` of a step that must run without neighbours.

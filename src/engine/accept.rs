@@ -23,6 +23,7 @@ use crate::cache::KnownRun;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::transition::{Command, Record, version_at};
+use crate::vault::Row;
 
 /// A request to run a workflow: a template or a definition, and its input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -186,7 +187,8 @@ impl Engine {
         submit: &Submit,
         ready: &Ready,
     ) -> Result<Submitted, EngineError> {
-        let Prepared { write, first } = prepare(context, submit, ready)?;
+        let Prepared { mut write, first } = prepare(context, submit, ready)?;
+        write.sealed = self.seal(Row::Input(write.key), &write.input).await?;
         let (answer, answered) = oneshot::channel();
         let gone = |_| EngineError::Internal("the accept task has stopped".into());
         self.accepts().send(Waiting { write, answer }).await.map_err(|_| gone(()))?;
@@ -206,7 +208,8 @@ impl Engine {
         turn: ScheduleTurn,
     ) -> Result<Option<Submitted>, EngineError> {
         let ready = self.checked(context, submit).await?;
-        let Prepared { write, first } = prepare(context, submit, &ready)?;
+        let Prepared { mut write, first } = prepare(context, submit, &ready)?;
+        write.sealed = self.seal(Row::Input(write.key), &write.input).await?;
         match self.store().accept_scheduled(write, turn).await {
             Ok(accepted) => self.start(&accepted, first).await.map(Some),
             Err(StoreError::Overtaken(_)) => Ok(None),
@@ -284,6 +287,7 @@ fn prepare(context: &SubmitContext, submit: &Submit, ready: &Ready) -> Result<Pr
         idempotency_key: context.idempotency_key.clone(),
         request_hash: hash::of_parts(&[&ready.request, &hash::of_value(&submit.input), &[priority]]),
         input: submit.input.to_string(),
+        sealed: None,
         traceparent: context.traceparent.clone(),
         actor: context.actor.clone(),
         version,
@@ -304,7 +308,7 @@ enum Start {
 
 fn start(ready: &Ready, priority: u8, input: &Value) -> Result<(Run, Start), EngineError> {
     let mut run = Run::new(&ready.plan, priority);
-    let facts = Facts { seq: 1, jitter: 0.0, rest_ms: 0, brief: input, result: &|_| None };
+    let facts = Facts { seq: 1, jitter: 0.0, rest_ms: 0, brief: input, result: &|_| None, unreadable: None };
     let effects = decide(&ready.plan, &mut run, Event::Accepted, &facts)
         .map_err(|refusal| EngineError::Internal(format!("a new workflow refused to start: {refusal}")))?;
     let mut tickets = Vec::with_capacity(effects.len());

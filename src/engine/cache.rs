@@ -1,4 +1,5 @@
-//! Memory of what never changes: plans, workflow inputs, step outputs. And one
+//! Memory of what never changes: plans, workflow inputs, step outputs (those in
+//! the clear: `crate::vault` opens what is sealed). And one
 //! guess: the last run this process wrote, which compare-and-set proves right
 //! or wrong.
 
@@ -14,6 +15,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use crate::policy::Policy;
+use crate::vault::ContentKeys;
 
 /// A run as this process last wrote or read it.
 #[derive(Debug, Clone)]
@@ -62,6 +64,10 @@ pub(crate) struct Caches {
     pub(crate) outputs: Cache<(WorkflowKey, StepIndex), Arc<str>, Bytes>,
     /// Policies, with when they were read.
     pub(crate) policies: Cache<WorkspaceId, (Arc<Policy>, Instant)>,
+    /// Whether what is new is sealed, with when that was read.
+    pub(crate) sealing: Cache<WorkspaceId, (bool, Instant)>,
+    /// The data keys that open and seal content.
+    pub(crate) content_keys: Cache<WorkspaceId, Arc<ContentKeys>>,
 }
 
 const RUNS_BYTES: u64 = 6 << 20;
@@ -77,6 +83,8 @@ impl Caches {
             inputs: Cache::with_weighter(8_192, INPUTS_BYTES, Bytes),
             outputs: Cache::with_weighter(8_192, OUTPUTS_BYTES, Bytes),
             policies: Cache::new(1_024),
+            sealing: Cache::new(4_096),
+            content_keys: Cache::new(1_024),
         }
     }
 
@@ -126,55 +134,6 @@ impl Caches {
     /// Remembers a plan that was just stored.
     pub(crate) fn remember_plan(&self, id: i64, plan: Arc<Plan>) {
         self.plans.insert(id, plan);
-    }
-
-    /// The inputs of workflows, read at most once while remembered.
-    pub(crate) async fn inputs(
-        &self,
-        store: &Store,
-        keys: &[WorkflowKey],
-    ) -> Result<Vec<(WorkflowKey, Arc<KnownInput>)>, StoreError> {
-        let mut found = Vec::with_capacity(keys.len());
-        let mut missing = Vec::new();
-        for key in keys {
-            match self.inputs.get(key) {
-                Some(input) => found.push((*key, input)),
-                None => missing.push(*key),
-            }
-        }
-        if !missing.is_empty() {
-            for (key, json, traceparent) in store.load_inputs(&missing).await? {
-                let known = Arc::new(KnownInput { json, traceparent });
-                self.inputs.insert(key, Arc::clone(&known));
-                found.push((key, known));
-            }
-        }
-        Ok(found)
-    }
-
-    /// The outputs of steps, read at most once while remembered. Results are
-    /// appended once and never change, so a remembered one is never stale.
-    pub(crate) async fn outputs(
-        &self,
-        store: &Store,
-        steps: &[(WorkflowKey, StepIndex)],
-    ) -> Result<Vec<((WorkflowKey, StepIndex), Arc<str>)>, StoreError> {
-        let mut found = Vec::with_capacity(steps.len());
-        let mut missing = Vec::new();
-        for step in steps {
-            match self.outputs.get(step) {
-                Some(json) => found.push((*step, json)),
-                None => missing.push(*step),
-            }
-        }
-        if !missing.is_empty() {
-            for (key, step, json) in store.load_outputs(&missing).await? {
-                let json: Arc<str> = json.into();
-                self.outputs.insert((key, step), Arc::clone(&json));
-                found.push(((key, step), json));
-            }
-        }
-        Ok(found)
     }
 }
 

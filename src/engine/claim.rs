@@ -12,6 +12,7 @@ use galley_core::hash::effect_key;
 use galley_core::ids::{AgentType, Nonce, SessionId, StepIndex, WorkflowKey};
 use galley_core::input::{child_item, needed_outputs, needed_results, step_input};
 use galley_core::plan::Plan;
+use galley_core::report::StepError;
 use galley_core::run::{Lease, Run, StepState};
 use galley_core::ticket::Ticket;
 use galley_probe::{Point, Rescue, point, seen};
@@ -19,6 +20,7 @@ use galley_store::StoreError;
 use serde_json::Value;
 
 use crate::backoff::Backoff;
+use crate::complete::{Outcome, Report};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::session::Session;
@@ -125,14 +127,34 @@ impl Engine {
             return Ok(Vec::new());
         };
         let mut claimed = Vec::with_capacity(mine.len());
-        for (index, input) in mine.into_iter().zip(inputs) {
+        let mut unreadable = Vec::new();
+        for (index, material) in mine.into_iter().zip(inputs) {
             let (agent, ticket) = &tickets[index];
             let (Event::Claim { lease, .. }, Some((plan, known))) =
                 (&commands[index].event, applied.runs.get(&ticket.key()))
             else {
                 continue;
             };
-            claimed.push(describe(agent, *ticket, *lease, plan, &known.run, input));
+            let StepMaterial { input, traceparent } = material;
+            let why = input.as_ref().err().cloned();
+            let input = input.unwrap_or_default();
+            let claim = describe(agent, *ticket, *lease, plan, &known.run, input, traceparent);
+            match why {
+                None => claimed.push(claim),
+                Some(why) => unreadable.push(Report::of(
+                    &claim,
+                    0,
+                    Outcome::Failed(StepError::permanent("sealed_content", why)),
+                )),
+            }
+        }
+        if !unreadable.is_empty() {
+            // Nothing can be made of it: whoever repairs it finds a dead letter.
+            // Where Postgres is away the step is overdue some time, and comes
+            // back here.
+            if let Err(error) = self.complete(&unreadable).await {
+                tracing::warn!(%error, "steps whose content cannot be opened wait to be given back");
+            }
         }
         point(Point::ClaimReady);
         // A process that was stopped meanwhile notices here, before anything
@@ -206,7 +228,7 @@ impl Engine {
         let mut keys: Vec<WorkflowKey> = mine.iter().map(|index| commands[*index].key).collect();
         keys.sort_unstable();
         keys.dedup();
-        let briefs: HashMap<_, _> = self.caches().inputs(self.store(), &keys).await?.into_iter().collect();
+        let briefs: HashMap<_, _> = self.known_inputs(&keys).await?.into_iter().collect();
         let mut wanted: Vec<(WorkflowKey, StepIndex)> = Vec::new();
         for &index in mine {
             let key = commands[index].key;
@@ -218,28 +240,37 @@ impl Engine {
         }
         wanted.sort_unstable();
         wanted.dedup();
-        let outputs: HashMap<_, _> =
-            self.caches().outputs(self.store(), &wanted).await?.into_iter().collect();
+        let outputs: HashMap<_, _> = self.known_outputs(&wanted).await?.into_iter().collect();
         let mut materials = Vec::with_capacity(mine.len());
         for &index in mine {
             let key = commands[index].key;
             let step = claimed_step(&commands[index]);
             let Some((plan, known)) = applied.runs.get(&key) else {
-                materials.push(StepMaterial { input: Value::Null, traceparent: None });
+                materials.push(StepMaterial { input: Ok(Value::Null), traceparent: None });
                 continue;
             };
-            let (brief, traceparent) = briefs
-                .get(&key)
-                .map_or((Value::Null, None), |known| (parse(&known.json), known.traceparent.as_deref()));
+            let (brief, traceparent) = match briefs.get(&key) {
+                None => (Ok(Value::Null), None),
+                Some(Ok(known)) => (Ok(parse(&known.json)), known.traceparent.as_deref()),
+                Some(Err(why)) => (Err(why.clone()), None),
+            };
             let edited = match known.run.step(step).and_then(|step| step.edited) {
-                Some(epoch) => self.store().edited_input(key, step, epoch).await?,
+                Some(epoch) => self.edited_input(key, step, epoch).await?,
                 None => None,
             };
             let input = match edited {
-                Some(json) => parse(&json),
+                Some(json) => json.map(|json| parse(&json)),
                 None => {
-                    let output = |need| outputs.get(&(key, need)).map(|json| parse(json));
-                    assemble(plan, &known.run, step, brief, &output)
+                    let needs = needed_outputs(plan, &known.run, step);
+                    let needs = needs.into_iter().chain(item_source(plan, &known.run, step));
+                    let closed = needs
+                        .filter_map(|need| outputs.get(&(key, need)))
+                        .find_map(|json| json.as_ref().err());
+                    let output = |need| Some(parse(outputs.get(&(key, need))?.as_ref().ok()?));
+                    match closed {
+                        Some(why) => Err(why.clone()),
+                        None => brief.map(|brief| assemble(plan, &known.run, step, brief, &output)),
+                    }
                 }
             };
             materials.push(StepMaterial { input, traceparent: traceparent.map(Arc::from) });
@@ -293,7 +324,8 @@ impl Engine {
 
 /// What goes with a claim besides the lease.
 struct StepMaterial {
-    input: Value,
+    /// Its input, or what of it cannot be opened.
+    input: Result<Value, String>,
     traceparent: Option<Arc<str>>,
 }
 
@@ -372,7 +404,8 @@ fn describe(
     lease: Lease,
     plan: &Plan,
     run: &Run,
-    material: StepMaterial,
+    input: Value,
+    traceparent: Option<Arc<str>>,
 ) -> Claimed {
     let step = &run.steps[usize::from(ticket.step)];
     let step_name = run.step_name(plan, ticket.step);
@@ -384,8 +417,8 @@ fn describe(
         timeout: Duration::from_millis(plan.steps[usize::from(step.plan)].retry.timeout_ms),
         effect_key: effect_key(ticket.key(), &step_name, ""),
         step_name,
-        input: Arc::new(material.input),
-        traceparent: material.traceparent,
+        input: Arc::new(input),
+        traceparent,
         ticket,
     }
 }

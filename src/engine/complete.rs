@@ -100,6 +100,7 @@ impl Report {
                     duration_ms: self.duration_ms,
                     usage: output.usage.clone(),
                     output: output.output.get().into(),
+                    sealed: None,
                 }),
             ),
             Outcome::Failed(error) => {
@@ -173,7 +174,7 @@ impl Engine {
         for (index, verdict) in applied.verdicts.iter().enumerate() {
             if let Verdict::Unstorable(why) = verdict {
                 let error =
-                    StepError::permanent("unstorable_output", format!("Postgres refused the output: {why}"));
+                    StepError::permanent("unstorable_output", format!("the output cannot be stored: {why}"));
                 let usage = reports[index].usage().map(storable_usage).unwrap_or_default();
                 let outcome = Outcome::Failed(error.with_usage(usage));
                 replaced.push((index, Report { outcome, ..reports[index].clone() }));

@@ -202,6 +202,7 @@ fn published(claim: &Claimed, sending: &Sending, duration_ms: u32, receipt: &Rec
             duration_ms,
             usage: Usage::default(),
             output: output.to_string().into(),
+            sealed: None,
         }),
         ..PostRecord::default()
     }

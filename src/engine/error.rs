@@ -34,6 +34,9 @@ pub enum EngineError {
     /// Redis is away.
     #[error("the queue cannot be reached, try again: {0}")]
     QueueUnavailable(String),
+    /// Content that is sealed at rest cannot be opened here, or not sealed.
+    #[error("{0}")]
+    Sealed(String),
     /// A bug, or a deployment that is broken.
     #[error("{0}")]
     Internal(String),
@@ -56,6 +59,7 @@ impl EngineError {
                 Self::StoreUnavailable(cause.to_string())
             }
             StoreError::Data(cause) => Self::invalid("body", format!("a value cannot be stored: {cause}")),
+            StoreError::Sealed(why) => Self::Sealed(why.clone()),
             other => Self::Internal(other.to_string()),
         }
     }

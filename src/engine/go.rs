@@ -41,8 +41,8 @@ impl Engine {
     ) -> Result<bool, EngineError> {
         let history = match self.history(ticket.key()).await {
             Ok(history) => history,
-            // The claim finds out that it is over.
-            Err(EngineError::NotFound { .. }) => return Ok(false),
+            // The claim finds out that it is over, or tells what cannot be opened.
+            Err(EngineError::NotFound { .. } | EngineError::Sealed(_)) => return Ok(false),
             Err(error) => return Err(error),
         };
         let run = &history.workflow.run;

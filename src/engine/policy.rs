@@ -95,7 +95,9 @@ impl Engine {
     /// # Errors
     /// Postgres is away.
     pub async fn policy(&self, workspace: WorkspaceId) -> Result<Policy, EngineError> {
-        Policy::of(self.store().automation(workspace).await?)
+        let row = self.store().automation(workspace).await?;
+        self.note_sealing(workspace, row.sealed);
+        Policy::of(row)
     }
 
     /// Replaces a workspace's policy. What waits for an approval goes on

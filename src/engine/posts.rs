@@ -383,6 +383,7 @@ impl Engine {
             duration_ms: 0,
             usage: Usage::default(),
             output: output.to_string().into(),
+            sealed: None,
         }
     }
 

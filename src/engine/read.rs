@@ -9,7 +9,8 @@ use galley_core::ids::{StepIndex, WorkflowId, WorkflowKey, WorkspaceId};
 use galley_core::plan::Plan;
 use galley_core::run::{Run, StepState, WorkflowState};
 use galley_store::{
-    ApprovalFilter, ApprovalRow, AttemptRow, PostFilter, PostRow, ResultRow, StoreError, WaitRow, WorkflowRow,
+    ApprovalFilter, ApprovalRow, AttemptRow, Content, PostFilter, PostRow, ResultRow, StoreError, WaitRow,
+    WorkflowRow,
 };
 use serde_json::Value;
 
@@ -17,6 +18,7 @@ use crate::claim::{assemble, parse};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::transition::seq_of;
+use crate::vault::Row;
 
 /// A workflow as it stands.
 #[derive(Clone, Debug)]
@@ -77,7 +79,11 @@ pub struct WorkflowHistory {
 impl WorkflowHistory {
     /// The output of a step.
     pub fn output(&self, step: StepIndex) -> Option<Value> {
-        self.results.get(&step).map(|row| parse(&row.output))
+        self.results.get(&step).map(|row| match &row.output {
+            Content::Clear(json) => parse(json),
+            // Opened when this was read.
+            Content::Sealed(_) => Value::Null,
+        })
     }
 
     /// The input a step ran with, or would run with now.
@@ -151,9 +157,15 @@ impl Engine {
     pub async fn history(&self, key: WorkflowKey) -> Result<WorkflowHistory, EngineError> {
         let workflow = self.workflow(key).await?;
         let input = self.store().load_inputs(&[key]).await?;
-        let input = input.first().map_or(Value::Null, |(_, json, _)| parse(json));
-        let results = self.store().results_of(key).await?;
-        let results = results.into_iter().map(|row| (row.step, row)).collect();
+        let input = match input.into_iter().next() {
+            Some((_, content, _)) => parse(&self.opened(Row::Input(key), content).await?),
+            None => Value::Null,
+        };
+        let mut results = HashMap::new();
+        for mut row in self.store().results_of(key).await? {
+            row.output = Content::Clear(self.opened(Row::Output(key, row.step), row.output).await?);
+            results.insert(row.step, row);
+        }
         let attempts = self.store().attempts_of(key).await?;
         let mut posts = HashMap::new();
         if workflow.plan.publishes {
@@ -181,9 +193,9 @@ impl Engine {
         for (index, step) in workflow.run.steps.iter().enumerate() {
             let index = index as StepIndex;
             if let Some(epoch) = step.edited
-                && let Some(json) = self.store().edited_input(key, index, epoch).await?
+                && let Some(json) = self.edited_input(key, index, epoch).await?
             {
-                edited.insert(index, json);
+                edited.insert(index, json.map_err(EngineError::Sealed)?);
             }
         }
         Ok(WorkflowHistory { workflow, input, results, attempts, due, posts, questions, edited })

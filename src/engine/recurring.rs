@@ -15,6 +15,7 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::policy::instant;
 use crate::schedules::{MISSED, submitter};
+use crate::vault::Row;
 
 /// Schedules handled per round.
 const BATCH: i64 = 200;
@@ -70,7 +71,11 @@ async fn take_turn(engine: &Engine, due: DueSchedule) -> Result<(), EngineError>
         let told = format!("{MISSED}: nobody looked before {now}, and its rule about missed times is `skip`");
         return pass(engine, turn, true, &told).await;
     }
-    let submitted = match serde_json::from_str::<Submit>(&row.submit) {
+    let request = match engine.open(Row::Schedule(workspace, row.id), row.submit).await? {
+        Ok(request) => request,
+        Err(why) => return pass(engine, turn, false, &why).await,
+    };
+    let submitted = match serde_json::from_str::<Submit>(&request) {
         Ok(submit) => {
             let context = SubmitContext {
                 workspace,

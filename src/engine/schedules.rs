@@ -16,6 +16,7 @@ use crate::accept::{Submit, SubmitContext, Submitted};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::policy::{Policy, instant};
+use crate::vault::Row;
 use crate::why::Why;
 
 /// What the problem of a skipped time begins with: nobody has to do anything
@@ -76,8 +77,8 @@ pub(crate) fn submitter(name: &str) -> String {
 }
 
 impl ScheduleView {
-    pub(crate) fn of(policy: &Policy, row: ScheduleRow) -> Result<Self, EngineError> {
-        let submit = serde_json::from_str(&row.submit).map_err(|error| {
+    fn of(policy: &Policy, row: ScheduleRow, submit: &str) -> Result<Self, EngineError> {
+        let submit = serde_json::from_str(submit).map_err(|error| {
             EngineError::Internal(format!("the request of schedule {} cannot be read: {error}", row.id))
         })?;
         let state = match &row.paused_by {
@@ -120,13 +121,15 @@ impl Engine {
             problems.push(Problem::new("name", "use 1-48 of a-z, 0-9 and _, beginning with a letter"));
         }
         let recurrence = self.check_schedule(workspace, &new.cron, &time_zone, &new.submit, problems).await?;
+        let (id, submit) = (ScheduleId(Uuid::now_v7()), json_of(&new.submit)?);
         let write = ScheduleWrite {
-            id: ScheduleId(Uuid::now_v7()),
+            id,
             name: new.name.clone(),
             cron: new.cron,
             time_zone,
             missed: new.missed.word(),
-            submit: json_of(&new.submit)?,
+            sealed: self.seal(Row::Schedule(workspace, id), &submit).await?,
+            submit,
             next_at: recurrence.next(policy.now()?).map(|at| at.to_string()),
         };
         match self.store().add_schedule(workspace, write, actor.to_owned()).await {
@@ -147,7 +150,8 @@ impl Engine {
     /// [`EngineError::NotFound`].
     pub async fn schedule(&self, workspace: WorkspaceId, name: &str) -> Result<ScheduleView, EngineError> {
         let row = self.schedule_row(workspace, name).await?;
-        ScheduleView::of(&self.policy(workspace).await?, row)
+        let policy = self.policy(workspace).await?;
+        self.schedule_view(&policy, workspace, row).await
     }
 
     /// One page of schedules by name, behind `after`; with the name of the last
@@ -167,8 +171,21 @@ impl Engine {
         rows.truncate(limit);
         let last = rows.last().filter(|_| more).map(|row| row.name.clone());
         let policy = self.policy(workspace).await?;
-        let views = rows.into_iter().map(|row| ScheduleView::of(&policy, row)).collect::<Result<_, _>>()?;
+        let mut views = Vec::with_capacity(rows.len());
+        for row in rows {
+            views.push(self.schedule_view(&policy, workspace, row).await?);
+        }
         Ok((views, last))
+    }
+
+    pub(crate) async fn schedule_view(
+        &self,
+        policy: &Policy,
+        workspace: WorkspaceId,
+        row: ScheduleRow,
+    ) -> Result<ScheduleView, EngineError> {
+        let submit = self.opened(Row::Schedule(workspace, row.id), row.submit.clone()).await?;
+        ScheduleView::of(policy, row, &submit)
     }
 
     /// Replaces what a schedule submits and when. Where its times change, it
@@ -206,11 +223,13 @@ impl Engine {
         if let Some(missed) = set.missed {
             detail["missed"] = json!(missed.word());
         }
+        let submit = json_of(&set.submit)?;
         let change = ScheduleChange {
+            sealed: self.seal(Row::Schedule(workspace, old.id), &submit).await?,
             cron: Some(set.cron),
             time_zone: Some(time_zone),
             missed: set.missed.map(Missed::word),
-            submit: Some(json_of(&set.submit)?),
+            submit: Some(submit),
             paused_by: None,
             next_at,
         };

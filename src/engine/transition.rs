@@ -10,7 +10,7 @@
 //!
 //! Every step can be repeated: events are fenced by epoch and nonce.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ use serde_json::Value;
 
 use crate::cache::KnownRun;
 use crate::engine::Engine;
+use crate::facts::KnownFacts;
 use crate::planted::{reset_epoch, unfenced};
 
 /// The low bits of a version are random, so that a version this process
@@ -87,7 +88,7 @@ pub(crate) struct PostRecord {
 }
 
 impl Record {
-    fn result(&self) -> Option<&ResultWrite> {
+    pub(crate) fn result(&self) -> Option<&ResultWrite> {
         match self {
             Self::Result(result) => Some(result),
             Self::Post(post) => post.result.as_ref(),
@@ -140,11 +141,11 @@ pub(crate) struct Applied {
 }
 
 /// A run being decided on.
-struct Draft {
-    plan: Arc<Plan>,
+pub(crate) struct Draft {
+    pub(crate) plan: Arc<Plan>,
     definition: i64,
     expected: i64,
-    run: Run,
+    pub(crate) run: Run,
     /// Whether the run came from memory: then a refusal proves nothing.
     remembered: bool,
 }
@@ -293,45 +294,6 @@ impl Engine {
             .collect()
     }
 
-    /// Reads what conditions and expansions may ask for: the workflow input
-    /// and the outputs so far, of workflows that have any.
-    async fn facts(
-        &self,
-        commands: &[Command],
-        by_key: &HashMap<WorkflowKey, Vec<usize>>,
-        drafts: &[(WorkflowKey, Draft)],
-    ) -> Result<KnownFacts, StoreError> {
-        let mut facts = KnownFacts::default();
-        let conditional: Vec<_> = drafts.iter().filter(|(_, draft)| draft.plan.conditional).collect();
-        if conditional.is_empty() {
-            return Ok(facts);
-        }
-        let keys: Vec<WorkflowKey> = conditional.iter().map(|(key, _)| *key).collect();
-        for (key, input) in self.caches().inputs(self.store(), &keys).await? {
-            facts.briefs.insert(key, serde_json::from_str(&input.json).unwrap_or(Value::Null));
-        }
-        let mut wanted = Vec::new();
-        for (key, draft) in &conditional {
-            wanted.extend(wanted_outputs(&draft.plan, &draft.run).into_iter().map(|step| (*key, step)));
-        }
-        for ((key, step), json) in self.caches().outputs(self.store(), &wanted).await? {
-            facts.outputs.insert((key, step), serde_json::from_str(&json).unwrap_or(Value::Null));
-        }
-        for (key, draft) in &conditional {
-            for &index in &by_key[key] {
-                // What an overtaken attempt brings is no fact.
-                if let (Some(result), Event::Succeeded { token }) =
-                    (commands[index].record.result(), &commands[index].event)
-                    && draft.run.is_held_by(*token)
-                {
-                    let output = serde_json::from_str(&result.output).unwrap_or(Value::Null);
-                    facts.outputs.insert((*key, result.attempt.step), output);
-                }
-            }
-        }
-        Ok(facts)
-    }
-
     /// Saves decisions; answers with the workflows that have to be decided
     /// again.
     async fn save_all(
@@ -356,8 +318,12 @@ impl Engine {
             if part.is_empty() {
                 continue;
             }
-            let (batch, written) = write_batch(commands, &mut part);
-            match self.store().save(batch).await {
+            let (mut batch, written) = write_batch(commands, &mut part);
+            let saved = match self.seal_batch(&mut batch).await {
+                Ok(()) => self.store().save(batch).await,
+                Err(error) => Err(error),
+            };
+            match saved {
                 Ok(won) => {
                     for ((key, decision), known) in part.into_iter().zip(written) {
                         if won.contains(&key) {
@@ -388,7 +354,9 @@ impl Engine {
                 }
                 // One bad value must not take its neighbours down: halve until
                 // it stands alone.
-                Err(cause @ (StoreError::Data(_) | StoreError::Constraint { .. })) if part.len() == 1 => {
+                Err(
+                    cause @ (StoreError::Data(_) | StoreError::Constraint { .. } | StoreError::Sealed(_)),
+                ) if part.len() == 1 => {
                     let (key, decision) = part.remove(0);
                     if decision.effects.len() > 1 {
                         // Several attempts of one workflow: one is to blame.
@@ -396,7 +364,7 @@ impl Engine {
                         applied.apart.push((key, events.collect()));
                         continue;
                     }
-                    tracing::warn!(%cause, "Postgres cannot store what an attempt reported");
+                    tracing::warn!(%cause, "what an attempt reported cannot be stored");
                     for (index, _) in decision.effects {
                         applied.verdicts[index] = Verdict::Unstorable(cause.to_string());
                     }
@@ -406,7 +374,12 @@ impl Engine {
                         }
                     }
                 }
-                Err(StoreError::Data(_) | StoreError::Constraint { .. } | StoreError::Overtaken(_)) => {
+                Err(
+                    StoreError::Data(_)
+                    | StoreError::Constraint { .. }
+                    | StoreError::Overtaken(_)
+                    | StoreError::Sealed(_),
+                ) => {
                     metrics::counter!("galley_batches_bisected_total").increment(1);
                     seen(Rescue::BatchBisected);
                     let half = part.split_off(part.len() / 2);
@@ -475,23 +448,6 @@ impl Engine {
     }
 }
 
-#[derive(Default)]
-struct KnownFacts {
-    briefs: HashMap<WorkflowKey, Value>,
-    outputs: HashMap<(WorkflowKey, StepIndex), Value>,
-}
-
-/// The succeeded steps whose outputs a condition or an expansion may ask for.
-fn wanted_outputs(plan: &Plan, run: &Run) -> Vec<StepIndex> {
-    let mut wanted = HashSet::new();
-    for (index, step) in plan.steps.iter().enumerate() {
-        if step.when.is_some() || step.for_each.is_some() {
-            wanted.extend(galley_core::input::needed_outputs(plan, run, index as StepIndex));
-        }
-    }
-    wanted.into_iter().collect()
-}
-
 /// A remembered run refused an event: perhaps it is only old.
 struct Doubt;
 
@@ -511,6 +467,7 @@ fn decide_one(
         rest_ms,
         brief: known.briefs.get(&key).unwrap_or(&Value::Null),
         result: &result,
+        unreadable: known.unreadable.get(&key).map(String::as_str),
     };
     let mut effects = Vec::new();
     let mut verdicts = Vec::with_capacity(events.len());
@@ -639,7 +596,7 @@ fn write_record(batch: &mut SaveBatch, command: &Command, draft: &Draft) {
                 && let Some(epoch) = draft.run.step(*step).and_then(|step| step.edited)
             {
                 let (key, step, input, actor) = (command.key, *step, input.clone(), actor.clone());
-                batch.inputs.push(InputWrite { key, step, epoch, input, actor });
+                batch.inputs.push(InputWrite { key, step, epoch, input, sealed: None, actor });
             }
         }
     }

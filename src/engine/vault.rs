@@ -6,6 +6,7 @@
 //! another row it is worth nothing. A credential is opened only by whoever
 //! publishes, for one call, and is never printed.
 
+mod content;
 mod envelope;
 mod keyring;
 mod rotate;
@@ -14,6 +15,8 @@ use galley_core::ids::{AccountId, WorkspaceId};
 use galley_store::{AccountRow, DataKeyRow};
 use secrecy::SecretString;
 
+pub(crate) use self::content::{ContentKeys, Row};
+pub use self::content::{Opener, seal_workspace};
 use self::envelope::{DataKey, Place};
 pub use self::keyring::{Keyring, KeyringError};
 pub use self::rotate::{Rotated, rotate_secrets};

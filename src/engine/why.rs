@@ -14,7 +14,6 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::policy::Policy;
 use crate::read::WorkflowHistory;
-use crate::schedules::ScheduleView;
 
 /// The answer to "why".
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,7 +128,8 @@ impl Engine {
             };
         }
         if let Some(row) = self.store().schedule_by_id(workspace, ScheduleId(id)).await? {
-            return Ok(ScheduleView::of(&self.policy(workspace).await?, row)?.why);
+            let policy = self.policy(workspace).await?;
+            return Ok(self.schedule_view(&policy, workspace, row).await?.why);
         }
         Err(EngineError::NotFound { kind: "workflow, post, approval or schedule", id: id.to_string() })
     }

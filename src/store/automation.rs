@@ -23,6 +23,8 @@ pub struct AutomationRow {
     pub updated_at: Option<String>,
     /// The database's time, RFC 3339.
     pub now: String,
+    /// Whether what is new in the workspace is sealed at rest.
+    pub sealed: bool,
 }
 
 impl AutomationRow {
@@ -41,8 +43,9 @@ impl Store {
         let row = sqlx::query(
             "SELECT coalesce(a.version, 0), a.config::text, a.previous_time_zone,
                     to_json(a.time_zone_since)#>>'{}', a.updated_by, to_json(a.updated_at)#>>'{}',
-                    to_json(galley_now())#>>'{}'
-               FROM (SELECT 1) one LEFT JOIN automation a ON a.workspace_id = $1",
+                    to_json(galley_now())#>>'{}', w.sealed_since IS NOT NULL
+               FROM (SELECT 1) one LEFT JOIN automation a ON a.workspace_id = $1
+               LEFT JOIN workspaces w ON w.id = $1",
         )
         .bind(workspace.0)
         .fetch_one(&mut *self.reader(workspace).await?)
@@ -56,6 +59,7 @@ impl Store {
             updated_by: row.try_get(4)?,
             updated_at: row.try_get(5)?,
             now: row.try_get(6)?,
+            sealed: row.try_get(7)?,
         })
     }
 

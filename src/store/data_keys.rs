@@ -100,6 +100,21 @@ impl Store {
         newest(&mut *self.reader(workspace).await?, workspace.0).await
     }
 
+    /// A workspace's data keys, the newest last.
+    ///
+    /// # Errors
+    /// Postgres is away, or this process' role may not read data keys.
+    pub async fn data_keys_of(&self, workspace: WorkspaceId) -> Result<Vec<DataKeyRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT workspace_id, version, kek_version, wrapped FROM data_keys
+              WHERE workspace_id = $1 ORDER BY version",
+        )
+        .bind(workspace.0)
+        .fetch_all(&mut *self.reader(workspace).await?)
+        .await?;
+        rows.iter().map(data_key_of).collect()
+    }
+
     /// Makes this the workspace's first data key, unless it has one; answers
     /// with the one it has.
     ///

@@ -33,6 +33,9 @@ pub enum StoreError {
         /// What is wrong with it.
         source: BadRun,
     },
+    /// Content of a workspace cannot be opened or sealed; says which and why.
+    #[error("{0}")]
+    Sealed(String),
     /// The schema is missing, older than this release, or its clock was moved.
     #[error("{0}")]
     Schema(String),

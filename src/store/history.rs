@@ -4,6 +4,7 @@ use galley_core::ids::{StepIndex, WorkflowKey};
 use galley_core::report::Usage;
 use sqlx::Row;
 
+use crate::content::Content;
 use crate::error::StoreError;
 use crate::pool::Store;
 use crate::runs::{AttemptWrite, insert_attempts, key_of, split_keys};
@@ -22,8 +23,8 @@ pub struct ResultRow {
     pub usage: Usage,
     /// When, RFC 3339.
     pub finished_at: String,
-    /// The output as JSON text.
-    pub output: String,
+    /// The output.
+    pub output: Content,
 }
 
 /// An attempt that did not succeed, as stored.
@@ -61,17 +62,17 @@ fn usage_of(row: &sqlx::postgres::PgRow, from: usize) -> Result<Usage, sqlx::Err
 }
 
 impl Store {
-    /// The outputs of steps, as JSON text. Steps without a result are absent.
+    /// The outputs of steps. Steps without a result are absent.
     ///
     /// # Errors
     /// Postgres is away.
     pub async fn load_outputs(
         &self,
         steps: &[(WorkflowKey, StepIndex)],
-    ) -> Result<Vec<(WorkflowKey, StepIndex, String)>, StoreError> {
+    ) -> Result<Vec<(WorkflowKey, StepIndex, Content)>, StoreError> {
         let (workspaces, workflows) = split_keys(steps.iter().map(|(key, _)| key));
         let rows = sqlx::query(
-            "SELECT r.workspace_id, r.workflow_id, r.step, r.output::text
+            "SELECT r.workspace_id, r.workflow_id, r.step, r.output::text, r.sealed
                FROM unnest($1::uuid[], $2::uuid[], $3::int2[]) AS k(workspace_id, workflow_id, step)
                JOIN results r USING (workspace_id, workflow_id, step)",
         )
@@ -81,7 +82,7 @@ impl Store {
         .fetch_all(&mut *self.reader(Scope::of(steps.iter().map(|(key, _)| key.workspace))).await?)
         .await?;
         rows.iter()
-            .map(|row| Ok((key_of(row)?, row.try_get::<i16, _>(2)? as StepIndex, row.try_get(3)?)))
+            .map(|row| Ok((key_of(row)?, row.try_get::<i16, _>(2)? as StepIndex, Content::of(row, 3, 4)?)))
             .collect()
     }
 
@@ -165,7 +166,7 @@ impl Store {
     pub async fn results_of(&self, key: WorkflowKey) -> Result<Vec<ResultRow>, StoreError> {
         let rows = sqlx::query(
             "SELECT step, epoch, duration_ms, to_json(finished_at)#>>'{}', output::text,
-                    provider, model, tokens_in, tokens_out, cost_micros, cache_hit
+                    provider, model, tokens_in, tokens_out, cost_micros, cache_hit, sealed
                FROM results WHERE workspace_id = $1 AND workflow_id = $2 ORDER BY step",
         )
         .bind(key.workspace.0)
@@ -179,7 +180,7 @@ impl Store {
                     epoch: row.try_get(1)?,
                     duration_ms: row.try_get(2)?,
                     finished_at: row.try_get(3)?,
-                    output: row.try_get(4)?,
+                    output: Content::of(row, 4, 11)?,
                     usage: usage_of(row, 5)?,
                 })
             })
@@ -217,7 +218,7 @@ impl Store {
             .collect()
     }
 
-    /// The input a person gave a step for one epoch, as JSON text.
+    /// The input a person gave a step for one epoch.
     ///
     /// # Errors
     /// Postgres is away.
@@ -226,9 +227,9 @@ impl Store {
         key: WorkflowKey,
         step: StepIndex,
         epoch: u32,
-    ) -> Result<Option<String>, StoreError> {
+    ) -> Result<Option<Content>, StoreError> {
         let row = sqlx::query(
-            "SELECT input::text FROM step_inputs
+            "SELECT input::text, sealed FROM step_inputs
               WHERE workspace_id = $1 AND workflow_id = $2 AND step = $3 AND epoch = $4",
         )
         .bind(key.workspace.0)
@@ -237,6 +238,6 @@ impl Store {
         .bind(epoch as i32)
         .fetch_optional(&mut *self.reader(key.workspace).await?)
         .await?;
-        Ok(row.map(|row| row.try_get(0)).transpose()?)
+        Ok(row.map(|row| Content::of(&row, 0, 1)).transpose()?)
     }
 }

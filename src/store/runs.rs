@@ -14,6 +14,7 @@ use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use crate::audit::{AuditWrite, write_audit};
+use crate::content::in_the_clear;
 use crate::error::StoreError;
 use crate::letters::{self, LetterClose, LetterOpen};
 use crate::planted::guarded;
@@ -77,6 +78,8 @@ pub struct ResultWrite {
     pub usage: Usage,
     /// The output as JSON text.
     pub output: Arc<str>,
+    /// The output, sealed for its row: then this is stored and the text is not.
+    pub sealed: Option<Vec<u8>>,
 }
 
 /// An attempt that did not succeed.
@@ -120,6 +123,8 @@ pub struct InputWrite {
     pub epoch: u32,
     /// The input as JSON text.
     pub input: String,
+    /// The input, sealed for its row: then this is stored and the text is not.
+    pub sealed: Option<Vec<u8>>,
     /// Who.
     pub actor: String,
 }
@@ -383,15 +388,16 @@ async fn save_side_rows(
     letters::open(connection, batch.letters.iter().filter(|row| won.contains(&row.key))).await?;
     for input in batch.inputs.iter().filter(|row| won.contains(&row.key)) {
         let insert = sqlx::query(
-            "INSERT INTO step_inputs (workspace_id, workflow_id, step, epoch, input, edited_by)
-             VALUES ($1, $2, $3, $4, $5::json, $6)",
+            "INSERT INTO step_inputs (workspace_id, workflow_id, step, epoch, input, edited_by, sealed)
+             VALUES ($1, $2, $3, $4, $5::json, $6, $7)",
         )
         .bind(input.key.workspace.0)
         .bind(input.key.workflow.0)
         .bind(input.step as i16)
         .bind(input.epoch as i32)
-        .bind(&input.input)
-        .bind(&input.actor);
+        .bind(in_the_clear(&input.input, input.sealed.as_deref()))
+        .bind(&input.actor)
+        .bind(&input.sealed);
         execute(connection, insert).await?;
     }
     let states: Vec<_> = batch.post_states.iter().filter(|(key, ..)| won.contains(key)).collect();
@@ -408,6 +414,9 @@ async fn save_side_rows(
 }
 
 async fn insert_results(connection: &mut PgConnection, rows: &[&ResultWrite]) -> Result<(), StoreError> {
+    let (sealed, rows): (Vec<&ResultWrite>, Vec<&ResultWrite>) =
+        rows.iter().partition(|row| row.sealed.is_some());
+    insert_sealed_results(connection, &sealed).await?;
     let (free, billed): (Vec<&ResultWrite>, Vec<&ResultWrite>) =
         rows.iter().partition(|row| row.usage == Usage::default());
     insert_free_results(connection, &free).await?;
@@ -457,6 +466,36 @@ async fn insert_billed_results(
         .bind(rows.iter().map(|row| row.usage.provider.as_deref()).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.usage.model.as_deref()).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| &*row.output).collect::<Vec<_>>());
+    execute(connection, insert).await?;
+    Ok(())
+}
+
+/// Results of workspaces that have them sealed.
+async fn insert_sealed_results(
+    connection: &mut PgConnection,
+    rows: &[&ResultWrite],
+) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let insert = sqlx::query(
+        "INSERT INTO results (workspace_id, workflow_id, step, epoch, nonce, session, duration_ms,
+                              tokens_in, tokens_out, cost_micros, cache_hit, provider, model, sealed, output)
+         SELECT r.*, 'null'::json
+           FROM unnest($1::uuid[], $2::uuid[], $3::int2[], $4::int4[], $5::int8[], $6::int8[], $7::int4[],
+                       $8::int4[], $9::int4[], $10::int8[], $11::bool[], $12::text[], $13::text[],
+                       $14::bytea[]) r",
+    );
+    let insert = AttemptColumns::of(rows.iter().map(|row| &row.attempt))
+        .bind(insert)
+        .bind(rows.iter().map(|row| row.duration_ms as i32).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.usage.tokens_in as i32).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.usage.tokens_out as i32).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.usage.cost_micros as i64).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.usage.cache_hit).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.usage.provider.as_deref()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.usage.model.as_deref()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.sealed.as_deref()).collect::<Vec<_>>());
     execute(connection, insert).await?;
     Ok(())
 }

@@ -8,6 +8,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
 use crate::audit::{AuditWrite, Hashes, write_audit};
+use crate::content::{Content, in_the_clear};
 use crate::error::{Overtaken, StoreError};
 use crate::pool::Store;
 use crate::scope::Scope;
@@ -26,8 +27,8 @@ pub struct ScheduleRow {
     pub time_zone: String,
     /// The word of its rule about missed times.
     pub missed: String,
-    /// What it submits, JSON text.
-    pub submit: String,
+    /// What it submits, JSON.
+    pub submit: Content,
     /// Rises with every change by a person.
     pub version: i64,
     /// Who paused it, if it is paused.
@@ -67,6 +68,8 @@ pub struct ScheduleWrite {
     pub missed: &'static str,
     /// What it submits, JSON text.
     pub submit: String,
+    /// The same, sealed for its row: then this is stored and the text is not.
+    pub sealed: Option<Vec<u8>>,
     /// The first time, RFC 3339.
     pub next_at: Option<String>,
 }
@@ -82,6 +85,8 @@ pub struct ScheduleChange {
     pub missed: Option<&'static str>,
     /// What it submits, JSON text.
     pub submit: Option<String>,
+    /// The same, sealed for its row: then this is stored and the text is not.
+    pub sealed: Option<Vec<u8>>,
     /// Who paused it now, or that nobody does any more.
     pub paused_by: Option<Option<String>>,
     /// The time it waits for now, RFC 3339.
@@ -123,7 +128,7 @@ pub struct ScheduleTurn {
 const COLUMNS: &str = "s.id, s.name, s.cron, s.time_zone, s.missed, s.submit::text, s.version, s.paused_by,
     to_json(s.next_at)#>>'{}', to_json(s.last_at)#>>'{}', s.last_workflow, s.last_problem,
     to_json(s.last_problem_at)#>>'{}', s.created_by, to_json(s.created_at)#>>'{}', s.updated_by,
-    to_json(s.updated_at)#>>'{}'";
+    to_json(s.updated_at)#>>'{}', s.sealed";
 
 fn schedule_of(row: &PgRow) -> Result<ScheduleRow, StoreError> {
     Ok(ScheduleRow {
@@ -132,7 +137,7 @@ fn schedule_of(row: &PgRow) -> Result<ScheduleRow, StoreError> {
         cron: row.try_get(2)?,
         time_zone: row.try_get(3)?,
         missed: row.try_get(4)?,
-        submit: row.try_get(5)?,
+        submit: Content::of(row, 5, 17)?,
         version: row.try_get(6)?,
         paused_by: row.try_get(7)?,
         next_at: row.try_get(8)?,
@@ -162,8 +167,8 @@ impl Store {
             let mut transaction = pool.begin().await?;
             sqlx::query(
                 "INSERT INTO schedules (workspace_id, id, name, cron, time_zone, missed, submit, next_at,
-                                        created_by, updated_by)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7::json, $8::timestamptz, $9, $9)",
+                                        created_by, updated_by, sealed)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7::json, $8::timestamptz, $9, $9, $10)",
             )
             .bind(workspace.0)
             .bind(write.id.0)
@@ -171,9 +176,10 @@ impl Store {
             .bind(&write.cron)
             .bind(&write.time_zone)
             .bind(write.missed)
-            .bind(&write.submit)
+            .bind(in_the_clear(&write.submit, write.sealed.as_deref()))
             .bind(&write.next_at)
             .bind(&actor)
+            .bind(&write.sealed)
             .execute(&mut *transaction)
             .await?;
             let detail = json!({ "cron": write.cron, "timeZone": write.time_zone, "missed": write.missed });
@@ -210,6 +216,7 @@ impl Store {
                 "UPDATE schedules
                     SET cron = coalesce($4, cron), time_zone = coalesce($5, time_zone),
                         missed = coalesce($6, missed), submit = coalesce($7::json, submit),
+                        sealed = CASE WHEN $7 IS NULL THEN sealed ELSE $13 END,
                         paused_by = CASE WHEN $8 THEN $9 ELSE paused_by END,
                         next_at = CASE WHEN $10 THEN $11::timestamptz ELSE next_at END,
                         version = version + 1, updated_by = $12, updated_at = galley_now()
@@ -221,12 +228,13 @@ impl Store {
             .bind(&change.cron)
             .bind(&change.time_zone)
             .bind(change.missed)
-            .bind(&change.submit)
+            .bind(change.submit.as_deref().map(|submit| in_the_clear(submit, change.sealed.as_deref())))
             .bind(change.paused_by.is_some())
             .bind(change.paused_by.flatten())
             .bind(change.next_at.is_some())
             .bind(change.next_at.flatten())
             .bind(&line.actor)
+            .bind(&change.sealed)
             .execute(&mut *transaction)
             .await?;
             if done.rows_affected() == 0 {
@@ -355,9 +363,9 @@ impl Store {
         rows.iter()
             .map(|row| {
                 Ok(DueSchedule {
-                    workspace: WorkspaceId(row.try_get(17)?),
+                    workspace: WorkspaceId(row.try_get(18)?),
                     row: schedule_of(row)?,
-                    now: row.try_get(18)?,
+                    now: row.try_get(19)?,
                 })
             })
             .collect()

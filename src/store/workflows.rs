@@ -7,6 +7,7 @@ use galley_core::ticket::Priority;
 use galley_probe::{Point, Rescue, point, seen};
 use sqlx::{PgConnection, Row};
 
+use crate::content::{Content, in_the_clear};
 use crate::error::StoreError;
 use crate::pool::{Store, execute};
 use crate::runs::{key_of, split_keys};
@@ -31,6 +32,8 @@ pub struct AcceptWrite {
     pub request_hash: [u8; 32],
     /// The input as JSON text.
     pub input: String,
+    /// The input, sealed for this row: then this is stored and the text is not.
+    pub sealed: Option<Vec<u8>>,
     /// The W3C trace the submit belongs to.
     pub traceparent: Option<String>,
     /// Who.
@@ -145,18 +148,17 @@ impl Store {
         rows.iter().map(workflow_of).collect()
     }
 
-    /// The inputs of workflows as JSON text, each with the trace it was
-    /// submitted with.
+    /// The inputs of workflows, each with the trace it was submitted with.
     ///
     /// # Errors
     /// Postgres is away.
     pub async fn load_inputs(
         &self,
         keys: &[WorkflowKey],
-    ) -> Result<Vec<(WorkflowKey, String, Option<String>)>, StoreError> {
+    ) -> Result<Vec<(WorkflowKey, Content, Option<String>)>, StoreError> {
         let (workspaces, ids) = split_keys(keys);
         let rows = sqlx::query(
-            "SELECT w.workspace_id, w.id, w.input::text, w.traceparent
+            "SELECT w.workspace_id, w.id, w.input::text, w.traceparent, w.sealed
                FROM unnest($1::uuid[], $2::uuid[]) AS k(workspace_id, id)
                JOIN workflows w USING (workspace_id, id)",
         )
@@ -164,7 +166,7 @@ impl Store {
         .bind(ids)
         .fetch_all(&mut *self.reader(Scope::of(keys.iter().map(|key| key.workspace))).await?)
         .await?;
-        rows.iter().map(|row| Ok((key_of(row)?, row.try_get(2)?, row.try_get(3)?))).collect()
+        rows.iter().map(|row| Ok((key_of(row)?, Content::of(row, 2, 4)?, row.try_get(3)?))).collect()
     }
 
     /// The current versions of workflows, live or finished: what event streams
@@ -206,34 +208,11 @@ pub(crate) async fn insert(
     connection: &mut PgConnection,
     batch: &[AcceptWrite],
 ) -> Result<HashSet<WorkflowKey>, StoreError> {
-    let (workspaces, ids) = split_keys(batch.iter().map(|workflow| &workflow.key));
-    // ON CONFLICT waits for a concurrent transaction with the same key
-    // and then does nothing: exactly one of them inserts. What an erased
-    // workspace's tokens still get as far as here is not stored; erasing waits
-    // for those that were looked at before (`erase_the_rest`).
-    let inserted = sqlx::query(
-        "INSERT INTO workflows (workspace_id, id, definition_id, name, template, priority,
-                                idempotency_key, request_hash, input, traceparent, created_by)
-         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int8[], $4::text[], $5::text[], $6::int2[],
-                              $7::text[], $8::bytea[], $9::json[], $10::text[], $11::text[]) AS new (workspace)
-          WHERE EXISTS (SELECT 1 FROM workspaces w WHERE w.id = new.workspace AND w.erased_at IS NULL)
-         ON CONFLICT ON CONSTRAINT workflows_idempotency_key DO NOTHING
-      RETURNING workspace_id, id",
-    )
-    .bind(workspaces)
-    .bind(ids)
-    .bind(batch.iter().map(|w| w.definition).collect::<Vec<_>>())
-    .bind(batch.iter().map(|w| w.name.as_str()).collect::<Vec<_>>())
-    .bind(batch.iter().map(|w| w.template.as_deref()).collect::<Vec<_>>())
-    .bind(batch.iter().map(|w| i16::from(w.priority)).collect::<Vec<_>>())
-    .bind(batch.iter().map(|w| w.idempotency_key.as_str()).collect::<Vec<_>>())
-    .bind(batch.iter().map(|w| w.request_hash.as_slice()).collect::<Vec<_>>())
-    .bind(batch.iter().map(|w| w.input.as_str()).collect::<Vec<_>>())
-    .bind(batch.iter().map(|w| w.traceparent.as_deref()).collect::<Vec<_>>())
-    .bind(batch.iter().map(|w| w.actor.as_str()).collect::<Vec<_>>())
-    .fetch_all(&mut *connection)
-    .await?;
-    let new: HashSet<WorkflowKey> = inserted.iter().map(key_of).collect::<Result<_, _>>()?;
+    // Every array of an insert costs: the sealed bytes have a statement of their
+    // own.
+    let (sealed, clear): (Vec<_>, Vec<_>) = batch.iter().partition(|workflow| workflow.sealed.is_some());
+    let mut new = insert_workflows(connection, &clear, false).await?;
+    new.extend(insert_workflows(connection, &sealed, true).await?);
 
     let fresh: Vec<_> = batch.iter().filter(|w| new.contains(&w.key)).collect();
     let (workspaces, ids) = split_keys(fresh.iter().map(|workflow| &workflow.key));
@@ -249,6 +228,48 @@ pub(crate) async fn insert(
     execute(connection, insert).await?;
     point(Point::AcceptWritten);
     Ok(new)
+}
+
+async fn insert_workflows(
+    connection: &mut PgConnection,
+    rows: &[&AcceptWrite],
+    sealed: bool,
+) -> Result<HashSet<WorkflowKey>, StoreError> {
+    if rows.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let (column, array) = if sealed { (", sealed", ", $12::bytea[]") } else { ("", "") };
+    let (workspaces, ids) = split_keys(rows.iter().map(|workflow| &workflow.key));
+    // ON CONFLICT waits for a concurrent transaction with the same key
+    // and then does nothing: exactly one of them inserts. What an erased
+    // workspace's tokens still get as far as here is not stored; erasing waits
+    // for those that were looked at before (`erase_the_rest`).
+    let mut insert = sqlx::query(sqlx::AssertSqlSafe(format!(
+        "INSERT INTO workflows (workspace_id, id, definition_id, name, template, priority,
+                                idempotency_key, request_hash, input, traceparent, created_by{column})
+         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int8[], $4::text[], $5::text[], $6::int2[],
+                              $7::text[], $8::bytea[], $9::json[], $10::text[], $11::text[]{array})
+                         AS new (workspace)
+          WHERE EXISTS (SELECT 1 FROM workspaces w WHERE w.id = new.workspace AND w.erased_at IS NULL)
+         ON CONFLICT ON CONSTRAINT workflows_idempotency_key DO NOTHING
+      RETURNING workspace_id, id"
+    )))
+    .bind(workspaces)
+    .bind(ids)
+    .bind(rows.iter().map(|w| w.definition).collect::<Vec<_>>())
+    .bind(rows.iter().map(|w| w.name.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|w| w.template.as_deref()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|w| i16::from(w.priority)).collect::<Vec<_>>())
+    .bind(rows.iter().map(|w| w.idempotency_key.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|w| w.request_hash.as_slice()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|w| in_the_clear(&w.input, w.sealed.as_deref())).collect::<Vec<_>>())
+    .bind(rows.iter().map(|w| w.traceparent.as_deref()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|w| w.actor.as_str()).collect::<Vec<_>>());
+    if sealed {
+        insert = insert.bind(rows.iter().map(|w| w.sealed.as_deref()).collect::<Vec<_>>());
+    }
+    let inserted = insert.fetch_all(connection).await?;
+    Ok(inserted.iter().map(key_of).collect::<Result<_, _>>()?)
 }
 
 /// What became of each workflow of a batch, in its order.

@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use crate::audit::{AuditWrite, Hashes, write_audit};
 use crate::error::StoreError;
-use crate::pool::Store;
+use crate::pool::{Store, execute};
 use crate::scope::Scope;
 
 /// A tenant as stored.
@@ -21,10 +21,13 @@ pub struct WorkspaceRow {
     pub created_at: String,
     /// Days after which it forgets what is finished; none: never.
     pub retain_days: Option<i32>,
+    /// Since when its new prompts and outputs are sealed at rest, RFC 3339.
+    pub sealed_since: Option<String>,
 }
 
 /// The columns of a [`WorkspaceRow`].
-const COLUMNS: &str = "id, name, weight, to_json(created_at)#>>'{}', retain_days";
+const COLUMNS: &str =
+    "id, name, weight, to_json(created_at)#>>'{}', retain_days, to_json(sealed_since)#>>'{}'";
 
 fn workspace_of(row: &sqlx::postgres::PgRow) -> Result<WorkspaceRow, StoreError> {
     Ok(WorkspaceRow {
@@ -33,6 +36,7 @@ fn workspace_of(row: &sqlx::postgres::PgRow) -> Result<WorkspaceRow, StoreError>
         weight: row.try_get(2)?,
         created_at: row.try_get(3)?,
         retain_days: row.try_get(4)?,
+        sealed_since: row.try_get(5)?,
     })
 }
 
@@ -75,6 +79,37 @@ impl Store {
             write_audit(&mut transaction, &line).await?;
             transaction.commit().await?;
             workspace_of(&row)
+        })
+        .await
+    }
+
+    /// Has what is new in a workspace sealed from now on, or not any more;
+    /// answers whether that is a change.
+    ///
+    /// # Errors
+    /// Postgres is away, or this login is not the owner of the tables.
+    pub async fn seal_workspace(&self, id: WorkspaceId, on: bool, actor: String) -> Result<bool, StoreError> {
+        self.unit(id, move |pool| async move {
+            let mut transaction = pool.begin().await?;
+            let update = sqlx::query(
+                "UPDATE workspaces SET sealed_since = CASE WHEN $2 THEN galley_now() END
+                  WHERE id = $1 AND (sealed_since IS NOT NULL) <> $2 AND erased_at IS NULL",
+            );
+            if execute(&mut transaction, update.bind(id.0).bind(on)).await? == 0 {
+                return Ok(false);
+            }
+            let line = AuditWrite {
+                workspace: id,
+                key: None,
+                actor,
+                action: if on { "workspace.encrypt" } else { "workspace.encrypt_off" },
+                object: id.to_string(),
+                detail: None,
+                hashes: Hashes::default(),
+            };
+            write_audit(&mut transaction, &line).await?;
+            transaction.commit().await?;
+            Ok(true)
         })
         .await
     }

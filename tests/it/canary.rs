@@ -327,7 +327,7 @@ async fn live(api: &Api, replies: &Replies, id: WorkspaceId, word: &str, platfor
 
 /// Every row of every table as text, with whose it is; a row of nobody has no
 /// owner.
-async fn rows(bed: &Bed) -> Vec<(String, Option<String>, String)> {
+pub(crate) async fn rows(bed: &Bed) -> Vec<(String, Option<String>, String)> {
     let tables = bed
         .texts(
             "SELECT c.relname::text FROM pg_class c
@@ -351,7 +351,7 @@ async fn rows(bed: &Bed) -> Vec<(String, Option<String>, String)> {
 }
 
 /// Whether a text has a word in it, also as Postgres writes bytes.
-fn holds(text: &str, word: &str) -> bool {
+pub(crate) fn holds(text: &str, word: &str) -> bool {
     text.contains(word) || text.contains(&hex::encode(word))
 }
 

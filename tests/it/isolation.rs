@@ -204,7 +204,10 @@ async fn a_workspace_is_handed_out_and_erased_whole() {
     handed.await.unwrap().unwrap();
     let all = lines.join("\n");
     assert!(all.contains("canary of acme") && !all.contains("canary of other"));
-    assert!(!all.contains("\"credential\"") && !all.contains("\"sealed\""), "a credential was handed out");
+    assert!(
+        !all.contains("\"credential\"") && !all.contains("\"sealed\": \""),
+        "a credential was handed out"
+    );
     let hash = bed.text("SELECT encode(hash, 'hex') FROM api_keys").await;
     assert!(!all.contains(&hash) && !all.contains(secret), "a key was handed out");
     let tables: std::collections::BTreeSet<String> = lines

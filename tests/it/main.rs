@@ -36,6 +36,7 @@ mod queues;
 mod retention;
 mod retries;
 mod schedules;
+mod sealed;
 mod supply;
 mod tls;
 mod unknown_commit;

@@ -123,7 +123,7 @@ async fn a_credential_lives_in_an_envelope_and_changes_its_key() {
         ("SELECT credential FROM accounts", vec![publisher]),
         ("SELECT name FROM accounts", vec![api, engine, publisher]),
         ("UPDATE data_keys SET wrapped = ''", vec![publisher]),
-        ("SELECT wrapped FROM data_keys", vec![api, publisher]),
+        ("SELECT wrapped FROM data_keys", vec![api, engine, publisher]),
     ] {
         for role in [api, engine, publisher] {
             assert_eq!(may(&bed, role, statement).await, allowed.contains(&role), "{role}: {statement}");

@@ -113,7 +113,7 @@ impl From<EngineError> for Failure {
             EngineError::IdempotencyMismatch(_) | EngineError::Conflict(_) => Exit::Conflict,
             EngineError::NotFound { .. } | EngineError::NoWorkspace => Exit::NotFound,
             EngineError::StoreUnavailable(_) | EngineError::QueueUnavailable(_) => Exit::Unavailable,
-            EngineError::Internal(_) => Exit::Unexpected,
+            EngineError::Sealed(_) | EngineError::Internal(_) => Exit::Unexpected,
         };
         Self::new(exit, error.to_string())
     }

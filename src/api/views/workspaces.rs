@@ -23,6 +23,11 @@ pub struct Workspace {
     pub created_at: String,
     /// Days after which it forgets what is finished; null: never.
     pub retain_days: Option<u32>,
+    /// Since when its new prompts and outputs are encrypted at rest; absent:
+    /// they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
+    pub encrypted_since: Option<String>,
 }
 
 impl From<WorkspaceRow> for Workspace {
@@ -33,6 +38,7 @@ impl From<WorkspaceRow> for Workspace {
             weight: row.weight.unsigned_abs(),
             created_at: row.created_at,
             retain_days: row.retain_days.map(i32::unsigned_abs),
+            encrypted_since: row.sealed_since,
         }
     }
 }

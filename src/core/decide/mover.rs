@@ -371,6 +371,9 @@ impl Mover<'_> {
             && !forced
             && !is_child
         {
+            if let Some(problem) = self.facts.unreadable {
+                return self.die(step, Death::Condition(problem.to_owned()));
+            }
             let results = self.needed_results(step);
             let params =
                 &self.plan.definition.steps[usize::from(self.run.steps[usize::from(step)].plan)].input;
@@ -401,6 +404,9 @@ impl Mover<'_> {
 
     pub(super) fn expansion_size(&self, step: StepIndex) -> Result<u16, String> {
         let Some(expansion) = &self.plan_of(step).for_each else { return Ok(0) };
+        if let Some(problem) = self.facts.unreadable {
+            return Err(problem.to_owned());
+        }
         let list = self.expansion_list(expansion)?;
         if list > usize::from(expansion.max) {
             return Err(format!(

@@ -4,6 +4,8 @@
 //! ```text
 //! wrapped data key   1 | nonce 24 | sealed 32 + 16    bound to: workspace, its version, the key's version
 //! credential, new    2 | nonce 24 | sealed …  + 16    bound to: workspace, account, name, the data key's version
+//! content            3 | data key's version 4 | nonce 24 | sealed … + 16
+//!                                                 bound to: workspace, table, row, the data key's version
 //! credential, first  1 | nonce 24 | sealed …  + 16    bound to: workspace, account; sealed with the deployment's key
 //! ```
 
@@ -14,6 +16,7 @@ use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use galley_core::ids::{AccountId, WorkspaceId};
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
+use uuid::Uuid;
 
 use super::VaultError;
 
@@ -26,6 +29,10 @@ const NONCE_BYTES: usize = 24;
 const WRAPPED: u8 = 1;
 /// How a credential is sealed.
 const SEALED: u8 = 2;
+/// How prompts and outputs are sealed.
+const CONTENT: u8 = 3;
+/// Bytes in front of its nonce.
+const CONTENT_HEAD: usize = 1 + size_of::<i32>();
 /// How it was before there were data keys.
 const SEALED_FIRST: u8 = 1;
 
@@ -54,6 +61,43 @@ impl Place<'_> {
     }
 }
 
+/// The row that content belongs to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ContentPlace {
+    pub(super) workspace: WorkspaceId,
+    /// Which table, by a number that never changes.
+    pub(super) table: u8,
+    /// The id of what it is about; with step and epoch where the table has them.
+    pub(super) id: Uuid,
+    pub(super) step: u16,
+    pub(super) epoch: u32,
+    /// The version of the data key.
+    pub(super) data_key: i32,
+}
+
+impl ContentPlace {
+    /// Every part has a fixed length.
+    fn bytes(&self) -> Vec<u8> {
+        [
+            &b"galley content"[..],
+            &[CONTENT, self.table],
+            self.workspace.0.as_bytes(),
+            self.id.as_bytes(),
+            &self.step.to_be_bytes(),
+            &self.epoch.to_be_bytes(),
+            &self.data_key.to_be_bytes(),
+        ]
+        .concat()
+    }
+}
+
+/// The version of the data key that content says it was sealed with.
+pub(super) fn content_key(sealed: &[u8]) -> Option<i32> {
+    let (format, rest) = sealed.split_first()?;
+    let version = rest.first_chunk()?;
+    (*format == CONTENT).then(|| i32::from_be_bytes(*version))
+}
+
 /// A workspace's data key. Wiped when it is dropped; never printed.
 pub(super) struct DataKey(Zeroizing<[u8; KEY_BYTES]>);
 
@@ -73,6 +117,20 @@ impl DataKey {
 
     pub(super) fn open(&self, place: &Place<'_>, sealed: &[u8]) -> Result<SecretString, VaultError> {
         text(&open(&self.cipher()?, SEALED, sealed, &place.bytes())?)
+    }
+
+    pub(super) fn seal_content(&self, place: &ContentPlace, json: &str) -> Result<Vec<u8>, VaultError> {
+        let mut sealed = seal(&self.cipher()?, CONTENT, json.as_bytes(), &place.bytes())?;
+        // Which key it was is found before it is opened.
+        sealed.splice(1..1, place.data_key.to_be_bytes());
+        Ok(sealed)
+    }
+
+    pub(super) fn open_content(&self, place: &ContentPlace, sealed: &[u8]) -> Result<String, VaultError> {
+        let body = sealed.get(CONTENT_HEAD..).ok_or(VaultError::Unopenable)?;
+        let framed = [&[sealed[0]][..], body].concat();
+        let opened = open(&self.cipher()?, CONTENT, &framed, &place.bytes())?;
+        String::from_utf8(opened.to_vec()).map_err(|_| VaultError::Unopenable)
     }
 }
 

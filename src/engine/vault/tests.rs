@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
-use super::envelope::{self, DataKey, Place};
+use super::envelope::{self, ContentPlace, DataKey, Place};
 use super::{Keyring, KeyringError, VaultError};
 
 fn place(name: &str) -> Place<'_> {
@@ -95,6 +95,51 @@ proptest! {
         prop_assert!(not(opened(&renamed, &keyring, &here, &sealed)));
         let lost = DataKeyRow { kek_version: 9, ..row };
         prop_assert_eq!(opened(&lost, &keyring, &here, &sealed), Err(VaultError::UnknownKey(9)));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Any bit, any neighbour: of the workspace, the table, the row and the key.
+    #[test]
+    fn content_opens_only_in_its_row(
+        json in "\\PC{0,40}",
+        (workspace, id) in (1_u128.., 1_u128..),
+        (table, step, epoch) in (1_u8..=4, 0_u16.., 0_u32..),
+        bit in 0_usize..100_000,
+    ) {
+        let here = ContentPlace {
+            workspace: WorkspaceId(Uuid::from_u128(workspace)),
+            table,
+            id: Uuid::from_u128(id),
+            step,
+            epoch,
+            data_key: 1,
+        };
+        let key = DataKey::random();
+        let sealed = key.seal_content(&here, &json).unwrap();
+        prop_assert_eq!(envelope::content_key(&sealed), Some(1));
+        prop_assert_eq!(key.open_content(&here, &sealed), Ok(json.clone()));
+        let not = |place: &ContentPlace, sealed: &[u8]| {
+            key.open_content(place, sealed) == Err(VaultError::Unopenable)
+        };
+        // The version says which key to take, and is bound by that key's own.
+        let damaged = flipped(&sealed, bit);
+        prop_assert!(envelope::content_key(&damaged) != Some(1) || not(&here, &damaged));
+        prop_assert!(not(&here, &sealed[..sealed.len() - 1]));
+        let next = |id: Uuid| Uuid::from_u128(id.as_u128().wrapping_add(1));
+        for elsewhere in [
+            ContentPlace { workspace: WorkspaceId(next(here.workspace.0)), ..here },
+            ContentPlace { table: table + 1, ..here },
+            ContentPlace { id: next(here.id), ..here },
+            ContentPlace { step: step.wrapping_add(1), ..here },
+            ContentPlace { epoch: epoch.wrapping_add(1), ..here },
+            ContentPlace { data_key: 2, ..here },
+        ] {
+            prop_assert!(not(&elsewhere, &sealed), "{:?}", elsewhere);
+        }
+        prop_assert_eq!(DataKey::random().open_content(&here, &sealed), Err(VaultError::Unopenable));
     }
 }
 

@@ -184,6 +184,12 @@ impl Bed {
         engine(store, &self.redis_url, &self.prefix, config(&self.setup))
     }
 
+    /// What an API process without secret keys would have.
+    pub(crate) fn engine_without_keys(&self) -> Engine {
+        let store = Store::connect_as(Role::Api, &self.database_url, CONNECTIONS, PATIENCE).unwrap();
+        engine(store, &self.redis_url, &self.prefix, EngineConfig { keyring: None, ..config(&self.setup) })
+    }
+
     /// What another process would have: its own pool, its own memory.
     pub(crate) fn another_engine(&self) -> Engine {
         self.engine_on(&self.database_url, CONNECTIONS)

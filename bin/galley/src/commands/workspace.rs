@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use galley_api::{REVOKED_WITHIN, views};
 use galley_core::ids::WorkspaceId;
 use galley_engine::store::{Erasure, Role, Store, WorkspaceRow};
+use galley_engine::{Opener, seal_workspace};
 
 use crate::cli::{self, Remote, Run, Settings};
 use crate::client;
@@ -12,9 +13,9 @@ use crate::config::Flags;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::table::{Table, cell};
-use crate::{deployment, print, time};
+use crate::{deployment, print, secrets, time};
 
-/// Create, list, retain, export and erase workspaces: the tenants
+/// Create, list, encrypt, retain, export and erase workspaces: the tenants
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   galley workspace list
@@ -22,6 +23,7 @@ use crate::{deployment, print, time};
   galley workspace create acme --direct     the first one of a deployment: needs DATABASE_URL, no token
   galley workspace retain acme --days 90    forget what is finished for 90 days
   galley workspace retain acme --forever
+  galley workspace encrypt acme --yes       its new prompts and outputs, at rest
   galley workspace export acme > acme.jsonl
   galley workspace erase acme --yes")]
 pub(crate) struct Workspace {
@@ -61,6 +63,22 @@ enum WorkspaceCommand {
         /// Forget nothing: how a workspace begins
         #[arg(long)]
         forever: bool,
+    },
+    /// Encrypt a workspace's new prompts and outputs at rest: needs DATABASE_URL of the tables' owner, and the secret keys
+    ///
+    /// Inputs of workflows and schedules, outputs of steps and edited inputs are
+    /// sealed with the workspace's data key from here on. What is stored already
+    /// stays as it is, and stays readable. Posts stay in the clear: approvers
+    /// read them, and their hash is what an approval is bound to.
+    Encrypt {
+        /// Its name or id
+        workspace: String,
+        /// No longer: what is new is stored in the clear again
+        #[arg(long)]
+        off: bool,
+        /// Do it: every API server, worker and scheduler has the secret keys
+        #[arg(long)]
+        yes: bool,
     },
     /// Print everything of a workspace as JSON lines, without credentials: needs DATABASE_URL of the tables' owner
     Export {
@@ -120,7 +138,7 @@ impl Run for Workspace {
                 if json {
                     return print::json(&listed);
                 }
-                let mut table = Table::new(&["NAME", "ID", ">WEIGHT", "KEEPS", "CREATED"]);
+                let mut table = Table::new(&["NAME", "ID", ">WEIGHT", "KEEPS", "CREATED", "ENCRYPTED"]);
                 for workspace in listed.items::<views::Workspace>()? {
                     table.row(vec![
                         cell(&workspace.name),
@@ -128,6 +146,7 @@ impl Run for Workspace {
                         cell(workspace.weight),
                         cell(keeps(workspace.retain_days)),
                         cell(time::ago(&workspace.created_at)),
+                        cell(workspace.encrypted_since.as_deref().map_or_else(|| "no".into(), time::ago)),
                     ]);
                 }
                 if table.is_empty() {
@@ -138,6 +157,9 @@ impl Run for Workspace {
             }
             WorkspaceCommand::Retain { workspace, days, forever: _ } => {
                 retain(&settings, &workspace, days, json).await
+            }
+            WorkspaceCommand::Encrypt { workspace, off, yes } => {
+                encrypt(&settings, &workspace, !off, yes, json).await
             }
             WorkspaceCommand::Export { workspace } => export(&settings, &workspace).await,
             WorkspaceCommand::Erase { workspace, yes } => erase(&settings, &workspace, yes, json).await,
@@ -181,13 +203,52 @@ async fn retain(settings: &Settings, name: &str, days: Option<i32>, json: bool) 
     cli::done(json, &cli::json_of(&views::Workspace::from(workspace))?, &told)
 }
 
+async fn encrypt(settings: &Settings, name: &str, on: bool, yes: bool, json: bool) -> Result<(), Failure> {
+    let store = owner(settings).await?;
+    let workspace = named(&store, name).await?;
+    if !yes {
+        let what = if on { "encrypted" } else { "changed" };
+        return Err(Failure::usage(format!("{} ({}) was not {what}", workspace.name, workspace.id))
+            .detail("a process without the secret keys could neither read nor store its prompts and outputs")
+            .hint(
+                "give the keys to every API server, worker and scheduler of this release; then add --yes",
+            ));
+    }
+    let keyring = secrets::keyring(&settings.config)?;
+    let changed = seal_workspace(&store, keyring.as_ref(), workspace.id, on, cli::DIRECT_ACTOR).await?;
+    if json {
+        let told = serde_json::json!({ "workspaceId": workspace.id, "encrypted": on, "changed": changed });
+        return print::json(&told);
+    }
+    let name = &workspace.name;
+    print::say(&match (on, changed) {
+        (true, true) => {
+            format!("new prompts and outputs of {name} are encrypted at rest, within two seconds everywhere")
+        }
+        (true, false) => format!("new prompts and outputs of {name} are encrypted already"),
+        (false, true) => format!("new prompts and outputs of {name} are stored in the clear again"),
+        (false, false) => format!("prompts and outputs of {name} are not encrypted"),
+    });
+    if on {
+        print::say("what was stored before stays as it is; losing the secret keys loses what is encrypted");
+    }
+    Ok(())
+}
+
 async fn export(settings: &Settings, name: &str) -> Result<(), Failure> {
     let store = owner(settings).await?;
     let workspace = named(&store, name).await?;
+    let keyring = secrets::keyring(&settings.config)?;
+    let opener = Opener::of(&store, keyring.as_ref(), workspace.id).await?;
     let mut rows = 0_u64;
     store
         .export_workspace(workspace.id, |line| {
             rows += 1;
+            let line = opener.line(line).map_err(|why| {
+                Failure::new(Exit::Refused, format!("{} was exported in part", workspace.name))
+                    .detail(why)
+                    .hint("give the secret keys as the API servers and workers have them")
+            })?;
             print::data(&format!("{line}\n"))
         })
         .await??;

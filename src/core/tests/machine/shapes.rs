@@ -121,7 +121,7 @@ pub(crate) fn happen(plan: &Plan, run: &mut Run, event: Event) -> Result<Vec<Eff
         plan,
         run,
         event,
-        &Facts { seq: SEQ, jitter: 0.5, rest_ms: 20_000, brief: &LISTS, result: &result },
+        &Facts { seq: SEQ, jitter: 0.5, rest_ms: 20_000, brief: &LISTS, result: &result, unreadable: None },
     )
 }
 

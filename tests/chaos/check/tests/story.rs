@@ -222,8 +222,14 @@ impl Story {
         let at = self.now();
         let flow = self.flows.get_mut(&key).unwrap();
         flow.seq += 1;
-        let facts =
-            Given { seq: flow.seq, jitter: 0.0, rest_ms: 20_000, brief: &flow.input, result: &|_| None };
+        let facts = Given {
+            seq: flow.seq,
+            jitter: 0.0,
+            rest_ms: 20_000,
+            brief: &flow.input,
+            result: &|_| None,
+            unreadable: None,
+        };
         let follows = decide(&flow.plan, &mut flow.run, event, &facts).unwrap();
         let (workspace_id, id) = key;
         let n = self.history.dump.run_journal.len() as i64 + 1;

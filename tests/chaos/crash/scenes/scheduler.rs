@@ -251,6 +251,7 @@ async fn store_unstarted(bed: &mut Bed) -> WorkflowKey {
         idempotency_key: key.workflow.to_string(),
         request_hash: [0; 32],
         input: "null".into(),
+        sealed: None,
         traceparent: None,
         actor: "producer".into(),
         version: 1 << 24,

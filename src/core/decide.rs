@@ -68,6 +68,13 @@ pub enum Event {
         /// The epoch its timer was set for.
         epoch: Epoch,
     },
+    /// There is money for a step that waited for it.
+    Funded {
+        /// Which step.
+        step: StepIndex,
+        /// The epoch it waits at.
+        epoch: Epoch,
+    },
     /// Somebody cancels the workflow.
     Cancel,
     /// Somebody sends a dead step back to its queue.
@@ -161,6 +168,7 @@ impl Event {
             Self::Claim { step, .. }
             | Self::LeaseLost { step, .. }
             | Self::Due { step, .. }
+            | Self::Funded { step, .. }
             | Self::Replay { step, .. }
             | Self::Discard { step }
             | Self::NeedsGo { step, .. }
@@ -230,6 +238,20 @@ pub enum Effect {
     },
     /// Remove the step's timer row.
     StopWaiting {
+        /// Which step.
+        step: StepIndex,
+    },
+    /// Note that the step waits for money.
+    WaitForMoney {
+        /// Which step.
+        step: StepIndex,
+        /// The epoch it waits at.
+        epoch: Epoch,
+        /// What its next call may cost at most, millionths of a US dollar.
+        needed_micros: u64,
+    },
+    /// The step does not wait for money any more.
+    MoneyWaitOver {
         /// Which step.
         step: StepIndex,
     },

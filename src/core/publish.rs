@@ -258,7 +258,9 @@ impl PostState {
             StepState::Blocked | StepState::Expanded | StepState::Skipped => return None,
             StepState::Queued if step.intent => Self::Unknown,
             StepState::Running if step.intent => Self::Publishing,
-            StepState::Queued | StepState::Running | StepState::Scheduled => Self::Scheduled,
+            StepState::Queued | StepState::Running | StepState::Scheduled | StepState::WaitingBudget => {
+                Self::Scheduled
+            }
             StepState::WaitingApproval => Self::WaitingApproval,
             StepState::Unknown => Self::Unknown,
             StepState::InDoubt => Self::InDoubt,

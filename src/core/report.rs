@@ -50,6 +50,12 @@ pub enum Failure {
     },
     /// The same input will fail again: a dead letter at once.
     Permanent,
+    /// A budget has no room for the next call: it waits for money, and this
+    /// attempt does not count.
+    Unfunded {
+        /// What the call may cost at most, millionths of a US dollar.
+        needed_micros: u64,
+    },
 }
 
 /// A failed attempt.
@@ -94,6 +100,16 @@ impl StepError {
             class: class.into(),
             message: message.into(),
             failure: Failure::Throttled { retry_after_ms },
+            usage: Usage::default(),
+        }
+    }
+
+    /// "No money for the next call": burns no attempt, goes on by itself.
+    pub fn unfunded(message: impl Into<String>, needed_micros: u64) -> Self {
+        Self {
+            class: "waiting_budget".into(),
+            message: message.into(),
+            failure: Failure::Unfunded { needed_micros },
             usage: Usage::default(),
         }
     }

@@ -40,11 +40,14 @@ pub enum StepState {
     Unknown,
     /// A publish step: only a person can find out whether the post went out.
     InDoubt,
+    /// A budget has no room for its next call: it goes on when the budget is
+    /// raised or its period turns.
+    WaitingBudget,
 }
 
 impl StepState {
     /// Every state, for exhaustive tests and for the diagram.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Blocked,
         Self::Queued,
         Self::Running,
@@ -58,6 +61,7 @@ impl StepState {
         Self::WaitingApproval,
         Self::Unknown,
         Self::InDoubt,
+        Self::WaitingBudget,
     ];
 
     /// Whether the state never changes again.
@@ -81,13 +85,18 @@ impl StepState {
             Self::WaitingApproval => "waiting_approval",
             Self::Unknown => "unknown",
             Self::InDoubt => "in_doubt",
+            Self::WaitingBudget => "waiting_budget",
         }
     }
 
     /// The word of the AgentTaskHistory entity, which knows only four.
     pub fn history_word(self) -> &'static str {
         match self {
-            Self::Blocked | Self::Queued | Self::Scheduled | Self::WaitingApproval => "pending",
+            Self::Blocked
+            | Self::Queued
+            | Self::Scheduled
+            | Self::WaitingApproval
+            | Self::WaitingBudget => "pending",
             Self::Running | Self::Expanded | Self::Unknown | Self::InDoubt => "running",
             Self::Succeeded | Self::Skipped => "completed",
             Self::Failed | Self::Cancelled | Self::Dead => "failed",
@@ -101,7 +110,7 @@ impl StepState {
 pub enum WorkflowState {
     /// Something is queued, running or will be by itself.
     Running,
-    /// Nothing runs; it waits for a person or for a post's slot.
+    /// Nothing runs; it waits for a person, for money or for a post's slot.
     Waiting,
     /// Nothing can move, and something is dead: a person replays or discards.
     Stalled,
@@ -409,7 +418,7 @@ impl Run {
                 StepState::Queued | StepState::Running | StepState::Scheduled | StepState::Unknown => {
                     return WorkflowState::Running;
                 }
-                StepState::WaitingApproval | StepState::InDoubt => waiting = true,
+                StepState::WaitingApproval | StepState::InDoubt | StepState::WaitingBudget => waiting = true,
                 StepState::Dead => dead = true,
                 StepState::Blocked | StepState::Expanded => open = true,
                 StepState::Failed => {

@@ -77,6 +77,15 @@ impl Mover<'_> {
                 self.enqueue(step);
                 Ok(())
             }
+            Event::Funded { step, epoch } => {
+                let found = self.find(step)?;
+                if found.state != StepState::WaitingBudget || found.epoch != epoch {
+                    return Err(stale(found));
+                }
+                self.stop_waiting(step);
+                self.enqueue(step);
+                Ok(())
+            }
             Event::Cancel => self.cancel(),
             Event::Replay { step, edited } => self.replay(step, edited),
             Event::Discard { step } => {
@@ -132,6 +141,15 @@ impl Mover<'_> {
                 let run = self.step_mut(step);
                 run.attempts = run.attempts.saturating_sub(1);
                 self.schedule(step, delay_ms);
+            }
+            Failure::Unfunded { needed_micros } => {
+                let run = self.step_mut(step);
+                run.attempts = run.attempts.saturating_sub(1);
+                run.state = StepState::WaitingBudget;
+                run.epoch += 1;
+                run.lease = None;
+                let epoch = run.epoch;
+                self.effects.push(Effect::WaitForMoney { step, epoch, needed_micros });
             }
         }
     }
@@ -257,11 +275,13 @@ impl Mover<'_> {
         self.effects.push(Effect::Wait { step, epoch, delay_ms });
     }
 
-    /// Removes the step's timer row, if it has one. To be called before the
-    /// state changes.
+    /// Removes the row that says what the step waits for, if it has one. To be
+    /// called before the state changes.
     pub(super) fn stop_waiting(&mut self, step: StepIndex) {
-        if matches!(self.run.steps[usize::from(step)].state, StepState::Scheduled | StepState::Unknown) {
-            self.effects.push(Effect::StopWaiting { step });
+        match self.run.steps[usize::from(step)].state {
+            StepState::Scheduled | StepState::Unknown => self.effects.push(Effect::StopWaiting { step }),
+            StepState::WaitingBudget => self.effects.push(Effect::MoneyWaitOver { step }),
+            _ => {}
         }
     }
 

@@ -57,6 +57,8 @@ fn follow(effect: &Effect) -> (Option<StepIndex>, String) {
         Effect::Enqueue { step, .. } => (Some(*step), "ticket".into()),
         Effect::Wait { step, .. } => (Some(*step), "timer set".into()),
         Effect::StopWaiting { step } => (Some(*step), "timer removed".into()),
+        Effect::WaitForMoney { step, .. } => (Some(*step), "waits for money".into()),
+        Effect::MoneyWaitOver { step } => (Some(*step), "waits for money no more".into()),
         Effect::Died { step, why } => (Some(*step), format!("dead letter ({})", why.word())),
         Effect::LetterClosed { step, how } => (Some(*step), format!("letter closed ({})", how.word())),
         Effect::Interrupt { step } => (Some(*step), "worker told to stop".into()),
@@ -121,6 +123,7 @@ fn found() -> Found {
             &[
                 Budget { mortals: 1, ..nothing },
                 Budget { give_backs: 1, throttles: 1, ..nothing },
+                Budget { unfundeds: 1, cancels: 1, ..nothing },
                 Budget { overdues: 2, ..nothing },
                 Budget { transients: 2, cancels: 1, ..nothing },
                 Budget { permanents: 1, replays: 1, cancels: 1, ..nothing },
@@ -137,6 +140,7 @@ fn found() -> Found {
                 Budget { mortals: 1, unsures: 1, cancels: 1, ..nothing },
                 Budget { give_backs: 1, overdues: 1, doubts: 1, cancels: 1, ..nothing },
                 Budget { transients: 2, throttles: 1, doubts: 1, ..nothing },
+                Budget { unfundeds: 1, cancels: 1, withdraws: 1, amends: 1, ..nothing },
             ],
         );
     }

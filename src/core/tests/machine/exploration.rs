@@ -1,7 +1,7 @@
 //! Small worlds, explored to the last state: tickets, reports and timers late
 //! and twice, sessions that die, operators at any moment.
 
-use galley_core::run::WorkflowState::{self, Cancelled, Failed, Running, Stalled, Succeeded};
+use galley_core::run::WorkflowState::{self, Cancelled, Failed, Running, Stalled, Succeeded, Waiting};
 
 use crate::explorer::{Seen, explore};
 use crate::shapes::{ONE_TRY, TWO_TRIES, plan_with};
@@ -52,6 +52,23 @@ fn tries_and_crashes_are_used_up() {
     let often = Budget { mortals: 2, transients: 2, overdues: 1, replays: 1, ..NOTHING };
     world("a", &TWO_TRIES, Budget { cancels: 1, give_backs: 1, throttles: 1, ..often }, 5_000, &ALL);
     world("a b<a", &ONE_TRY, often, 200, &[Running, Stalled, Failed, Succeeded]);
+}
+
+/// It waits for money as it would for a person: nothing but money, a cancel or
+/// its own end gets it going.
+#[test]
+fn a_step_without_money_waits_for_it() {
+    const WITH_WAITING: [WorkflowState; 6] = [Running, Waiting, Stalled, Succeeded, Failed, Cancelled];
+    let poor = Budget { unfundeds: 2, mortals: 1, cancels: 1, replays: 1, ..FAILING };
+    world("a b<a", &TWO_TRIES, poor, 5_000, &WITH_WAITING);
+    world(
+        "a b<a c<a d<b,c",
+        &TWO_TRIES,
+        Budget { unfundeds: 2, ..NOTHING },
+        100,
+        &[Running, Waiting, Succeeded],
+    );
+    world("a", &TWO_TRIES, Budget { unfundeds: 1, restores: 1, ..NOTHING }, 50, &[Running, Waiting, Succeeded]);
 }
 
 #[test]

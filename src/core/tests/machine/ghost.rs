@@ -17,6 +17,8 @@ pub(crate) struct Ghost {
     /// The timer table, kept as the shell keeps it: rows are removed, then
     /// written over. One for an epoch that is gone would fire in vain.
     timers: BTreeMap<StepIndex, Epoch>,
+    /// Steps that wait for money, and the rows that say so.
+    unfunded: BTreeMap<StepIndex, Epoch>,
     holders: BTreeMap<StepIndex, (Token, SessionId)>,
     letters: BTreeSet<StepIndex>,
     /// Steps that a person was asked about.
@@ -60,6 +62,7 @@ impl Ghost {
                 self.holders.get(step).is_some_and(|(_, held)| held == session)
             }
             Event::Due { step, epoch } => self.timers.get(step) == Some(epoch),
+            Event::Funded { step, epoch } => self.unfunded.get(step) == Some(epoch),
             Event::Replay { step, .. } | Event::Discard { step } => self.letters.contains(step),
             Event::Approved { step } | Event::Refused { step } => self.asked.contains(step),
             Event::Withdrawn { step } | Event::Amended { step, .. } => {
@@ -88,6 +91,11 @@ impl Ghost {
             {
                 return Err(format!("removed a timer of step {step} that was not there"));
             }
+            if let Effect::MoneyWaitOver { step } = effect
+                && self.unfunded.remove(step).is_none()
+            {
+                return Err(format!("step {step} did not wait for money"));
+            }
         }
         for effect in effects {
             match effect {
@@ -96,6 +104,9 @@ impl Ghost {
                 }
                 Effect::Wait { step, epoch, .. } => {
                     self.timers.insert(*step, *epoch);
+                }
+                Effect::WaitForMoney { step, epoch, .. } => {
+                    self.unfunded.insert(*step, *epoch);
                 }
                 Effect::Died { step, .. } => {
                     self.letters.insert(*step);
@@ -106,7 +117,10 @@ impl Ghost {
                         return Err(format!("finished {state:?} after it had finished {first:?}"));
                     }
                 }
-                Effect::StopWaiting { .. } | Effect::LetterClosed { .. } | Effect::Interrupt { .. } => {}
+                Effect::StopWaiting { .. }
+                | Effect::MoneyWaitOver { .. }
+                | Effect::LetterClosed { .. }
+                | Effect::Interrupt { .. } => {}
             }
         }
         Ok(())
@@ -181,6 +195,7 @@ impl Ghost {
             }
             Event::Accepted
             | Event::Due { .. }
+            | Event::Funded { .. }
             | Event::Replay { .. }
             | Event::Discard { .. }
             | Event::Repeated { .. } => {}
@@ -238,6 +253,7 @@ impl Ghost {
                 "timed",
                 self.timers == epochs(|s| matches!(s.state, StepState::Scheduled | StepState::Unknown)),
             ),
+            ("waiting for money", self.unfunded == epochs(|s| s.state == StepState::WaitingBudget)),
             ("running", running == epochs(|s| s.state == StepState::Running)),
             ("dead", self.letters == those(|s| s.state == StepState::Dead)),
             ("waiting for a person", self.asked == those(|s| s.state == StepState::WaitingApproval)),

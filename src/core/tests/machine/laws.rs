@@ -95,7 +95,7 @@ pub(crate) fn of_state(plan: &Plan, run: &Run) -> Result<(), String> {
 
 /// A mark is where it means something, and nowhere else.
 fn of_marks(policy: &PlanStep, index: usize, step: &StepRun) -> Result<(), String> {
-    use StepState::{InDoubt, Queued, Running, Scheduled, Unknown};
+    use StepState::{InDoubt, Queued, Running, Scheduled, Unknown, WaitingBudget};
     let state = step.state;
     law!(!step.intent || policy.publishes, "step {index} sends nothing and has an intent");
     law!(
@@ -104,7 +104,7 @@ fn of_marks(policy: &PlanStep, index: usize, step: &StepRun) -> Result<(), Strin
         step.intent
     );
     law!(
-        !step.go || matches!(state, Queued | Running | Scheduled | Unknown | InDoubt),
+        !step.go || matches!(state, Queued | Running | Scheduled | Unknown | InDoubt | WaitingBudget),
         "step {index} is {state:?} and keeps its go"
     );
     if policy.publishes {
@@ -129,7 +129,7 @@ fn of_workflow(plan: &Plan, run: &Run) -> Result<(), String> {
         _ => false,
     });
     let waiting = run.steps.iter().any(|s| match s.state {
-        StepState::WaitingApproval | StepState::InDoubt => true,
+        StepState::WaitingApproval | StepState::InDoubt | StepState::WaitingBudget => true,
         StepState::Scheduled => publishes(s),
         _ => false,
     });
@@ -222,7 +222,9 @@ fn of_step(
     let (attempts, crashes) = match event {
         Event::Claim { .. } if mine => (was.attempts + 1, was.crashes),
         Event::Failed { .. } if before.cancelled => (was.attempts, was.crashes),
-        Event::Failed { failure: Failure::Throttled { .. }, .. } if mine => (was.attempts - 1, was.crashes),
+        Event::Failed { failure: Failure::Throttled { .. } | Failure::Unfunded { .. }, .. } if mine => {
+            (was.attempts - 1, was.crashes)
+        }
         Event::GivenBack { .. } if mine && !was.intent => (was.attempts - 1, was.crashes),
         Event::LeaseLost { .. } if mine && !was.intent => (was.attempts - 1, was.crashes + 1),
         Event::Held { .. } | Event::Postponed { .. } if mine => (was.attempts - 1, was.crashes),
@@ -311,6 +313,14 @@ fn of_post(
             "{event:?} ends an unknown step {index}"
         );
     }
+    if moved && was.state == StepState::WaitingBudget {
+        let ends = matches!(event, Event::Funded { .. } | Event::Withdrawn { .. });
+        law!(mine && ends || *event == Event::Cancel, "step {index} waits for money no more by {event:?}");
+    }
+    if moved && now.state == StepState::WaitingBudget {
+        let unfunded = matches!(event, Event::Failed { failure: Failure::Unfunded { .. }, .. });
+        law!(mine && unfunded && was.state == Running, "step {index} waits for money by {event:?}");
+    }
     if moved && was.state == WaitingApproval {
         let answered = mine
             && match event {
@@ -377,6 +387,12 @@ fn expected_effects(plan: &Plan, before: &Run, event: &Event, after: &Run) -> Ve
         if was_state.is_some_and(waits) && moved {
             expected.push(format!("stop waiting {step}"));
         }
+        if now.state == StepState::WaitingBudget && moved {
+            expected.push(format!("wait for money {step}@{}", now.epoch));
+        }
+        if was_state == Some(StepState::WaitingBudget) && moved {
+            expected.push(format!("money wait over {step}"));
+        }
         if now.state == StepState::Dead && (moved || replayed) {
             expected.push(format!("died {step} {}", cause_of_death(event, mine)));
         }
@@ -417,6 +433,8 @@ fn name_of_effect(effect: &Effect) -> String {
         }
         Effect::Wait { step, epoch, .. } => format!("wait {step}@{epoch}"),
         Effect::StopWaiting { step } => format!("stop waiting {step}"),
+        Effect::WaitForMoney { step, epoch, .. } => format!("wait for money {step}@{epoch}"),
+        Effect::MoneyWaitOver { step } => format!("money wait over {step}"),
         Effect::Died { step, why } => format!("died {step} {}", why.word()),
         Effect::LetterClosed { step, how } => format!("letter closed {step} {}", how.word()),
         Effect::Interrupt { step } => format!("interrupt {step}"),

@@ -74,7 +74,10 @@ fn rows_of_format_2() -> Vec<(&'static str, Run)> {
     let unknown = after(&sending, Event::Unsure { token: token(&sending) });
     let looking = after(&unknown, Event::Due { step: 0, epoch: unknown.steps[0].epoch });
     let in_doubt = after(&sending, Event::Doubted { token: token(&sending) });
+    let unfunded = Failure::Unfunded { needed_micros: 1 };
+    let waiting_budget = after(&running, Event::Failed { token: token(&running), failure: unfunded });
     vec![
+        ("format2_waiting_budget", waiting_budget),
         ("format2_waiting", waiting),
         ("format2_approved", approved),
         ("format2_sending", sending),

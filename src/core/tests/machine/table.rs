@@ -36,6 +36,9 @@ throttled                       | stale   stale   scheduled stale     stale     
 throttled, last try             | stale   stale   scheduled stale     stale     stale     stale   stale  stale     stale
 throttled, older epoch          | stale   stale   stale     stale     stale     stale     stale   stale  stale     stale
 throttled, other nonce          | stale   stale   stale     stale     stale     stale     stale   stale  stale     stale
+unfunded                        | stale   stale   waiting_budget stale stale    stale     stale   stale  stale     stale
+unfunded, last try              | stale   stale   waiting_budget stale stale    stale     stale   stale  stale     stale
+unfunded, older epoch           | stale   stale   stale     stale     stale     stale     stale   stale  stale     stale
 permanent                       | stale   stale   dead      stale     stale     stale     stale   stale  stale     stale
 permanent, optional             | stale   stale   failed    stale     stale     stale     stale   stale  stale     .
 permanent, older epoch          | stale   stale   stale     stale     stale     stale     stale   stale  stale     stale
@@ -60,6 +63,7 @@ due                             | stale   stale   stale     queued    stale     
 due, older epoch                | stale   stale   stale     stale     stale     stale     stale   stale  stale     stale
 due, newer epoch                | stale   stale   stale     stale     stale     stale     stale   stale  stale     stale
 due, no such step               | none    none    none      none      none      none      none    none   none      none
+funded                          | stale   stale   stale     stale     stale     stale     stale   stale  stale     stale
 cancel                          | cancelled cancelled cancelled cancelled cancelled =     =       =      =         cancelled
 cancel, all over                | .       .       .         .         .         over      over    over   over      .
 replay                          | alive   alive   alive     alive     alive     alive     alive   alive  alive     queued
@@ -144,6 +148,8 @@ fn event(words: &[&str], subject: &Subject) -> Event {
         "succeeded" => Event::Succeeded { token },
         "transient" => Event::Failed { token, failure: Failure::Transient },
         "throttled" => Event::Failed { token, failure: Failure::Throttled { retry_after_ms: 1 } },
+        "unfunded" => Event::Failed { token, failure: Failure::Unfunded { needed_micros: 1 } },
+        "funded" => Event::Funded { step, epoch },
         "permanent" => Event::Failed { token, failure: Failure::Permanent },
         "given back" => Event::GivenBack { token },
         "lease lost" => Event::LeaseLost { step, session },
@@ -237,11 +243,13 @@ fn the_table_has_a_line_for_every_event() {
                 Event::Succeeded { .. } => "succeeded",
                 Event::Failed { failure: Failure::Transient, .. } => "transient",
                 Event::Failed { failure: Failure::Throttled { .. }, .. } => "throttled",
+                Event::Failed { failure: Failure::Unfunded { .. }, .. } => "unfunded",
                 Event::Failed { failure: Failure::Permanent, .. } => "permanent",
                 Event::GivenBack { .. } => "given back",
                 Event::LeaseLost { .. } => "lease lost",
                 Event::Overdue { .. } => "overdue",
                 Event::Due { .. } => "due",
+                Event::Funded { .. } => "funded",
                 Event::Cancel => "cancel",
                 Event::Replay { .. } => "replay",
                 Event::Discard { .. } => "discard",

@@ -5,7 +5,7 @@ use galley_core::decide::{Event, Settlement};
 use galley_core::report::Failure;
 
 /// Every name [`word`] can give.
-pub(crate) const WORDS: [&str; 28] = [
+pub(crate) const WORDS: [&str; 30] = [
     "accepted",
     "claim",
     "success",
@@ -16,6 +16,8 @@ pub(crate) const WORDS: [&str; 28] = [
     "lease lost",
     "overdue",
     "due",
+    "no money",
+    "money",
     "cancel",
     "replay",
     "discard",
@@ -44,11 +46,13 @@ pub(crate) fn word(event: &Event) -> &'static str {
         Event::Succeeded { .. } => "success",
         Event::Failed { failure: Failure::Transient, .. } => "transient failure",
         Event::Failed { failure: Failure::Throttled { .. }, .. } => "throttled",
+        Event::Failed { failure: Failure::Unfunded { .. }, .. } => "no money",
         Event::Failed { failure: Failure::Permanent, .. } => "permanent failure",
         Event::GivenBack { .. } => "given back",
         Event::LeaseLost { .. } => "lease lost",
         Event::Overdue { .. } => "overdue",
         Event::Due { .. } => "due",
+        Event::Funded { .. } => "money",
         Event::Cancel => "cancel",
         Event::Replay { .. } => "replay",
         Event::Discard { .. } => "discard",

@@ -29,6 +29,7 @@ pub(crate) struct Budget {
     pub(crate) mortals: u8,
     pub(crate) give_backs: u8,
     pub(crate) throttles: u8,
+    pub(crate) unfundeds: u8,
     pub(crate) overdues: u8,
     pub(crate) permanents: u8,
     pub(crate) transients: u8,
@@ -51,6 +52,7 @@ impl Budget {
         mortals: 0,
         give_backs: 0,
         throttles: 0,
+        unfundeds: 0,
         overdues: 0,
         permanents: 0,
         transients: 0,
@@ -68,6 +70,7 @@ impl Budget {
         mortals: 5,
         give_backs: u8::MAX,
         throttles: u8::MAX,
+        unfundeds: u8::MAX,
         overdues: u8::MAX,
         permanents: u8::MAX,
         transients: u8::MAX,
@@ -86,6 +89,7 @@ impl Budget {
         let left = match event {
             Event::GivenBack { .. } => &mut self.give_backs,
             Event::Failed { failure: Failure::Throttled { .. }, .. } => &mut self.throttles,
+            Event::Failed { failure: Failure::Unfunded { .. }, .. } => &mut self.unfundeds,
             Event::Failed { failure: Failure::Permanent, .. } => &mut self.permanents,
             Event::Failed { failure: Failure::Transient, .. } => &mut self.transients,
             Event::Overdue { .. } => &mut self.overdues,
@@ -103,6 +107,7 @@ impl Budget {
             | Event::Succeeded { .. }
             | Event::LeaseLost { .. }
             | Event::Due { .. }
+            | Event::Funded { .. }
             | Event::Discard { .. }
             | Event::Approved { .. }
             | Event::Intent { .. }
@@ -121,6 +126,7 @@ pub(crate) struct World {
     ghost: Ghost,
     tickets: BTreeSet<(StepIndex, Epoch)>,
     timers: BTreeSet<(StepIndex, Epoch)>,
+    unfunded: BTreeSet<(StepIndex, Epoch)>,
     tokens: BTreeSet<(StepIndex, Epoch, u64)>,
     dead: BTreeSet<SessionId>,
     budget: Budget,
@@ -153,6 +159,7 @@ impl World {
             ghost: Ghost::default(),
             tickets: BTreeSet::new(),
             timers: BTreeSet::new(),
+            unfunded: BTreeSet::new(),
             tokens: BTreeSet::new(),
             dead: BTreeSet::new(),
             budget,
@@ -194,9 +201,12 @@ impl World {
             {
                 deliver(Event::Succeeded { token });
             }
-            for failure in
-                [Failure::Transient, Failure::Throttled { retry_after_ms: 1_000 }, Failure::Permanent]
-            {
+            for failure in [
+                Failure::Transient,
+                Failure::Throttled { retry_after_ms: 1_000 },
+                Failure::Permanent,
+                Failure::Unfunded { needed_micros: 1 },
+            ] {
                 deliver(Event::Failed { token, failure });
             }
             deliver(Event::GivenBack { token });
@@ -212,6 +222,9 @@ impl World {
         }
         for &(step, epoch) in &self.timers {
             deliver(Event::Due { step, epoch });
+        }
+        for &(step, epoch) in &self.unfunded {
+            deliver(Event::Funded { step, epoch });
         }
         // One step too many: what does not exist is refused.
         for step in 0..=self.run.steps.len() as StepIndex {
@@ -314,6 +327,7 @@ impl World {
             Event::Claim { lease: Lease { session: IMMORTAL, .. }, .. }
                 | Event::Succeeded { .. }
                 | Event::Due { .. }
+                | Event::Funded { .. }
                 | Event::Intent { .. }
                 | Event::Approved { .. }
                 | Event::Settled { how: Settlement::Published, .. }
@@ -350,6 +364,7 @@ impl World {
             match *effect {
                 Effect::Enqueue { step, epoch, .. } => self.tickets.insert((step, epoch)),
                 Effect::Wait { step, epoch, .. } => self.timers.insert((step, epoch)),
+                Effect::WaitForMoney { step, epoch, .. } => self.unfunded.insert((step, epoch)),
                 _ => false,
             };
         }

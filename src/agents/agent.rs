@@ -13,6 +13,8 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::desk::Desk;
+
 /// What an agent knows about the attempt it runs.
 #[derive(Clone, Debug)]
 pub struct StepContext {
@@ -37,6 +39,8 @@ pub struct StepContext {
     pub cancelled: CancellationToken,
     /// The longest this attempt may run.
     pub timeout: Duration,
+    /// Money, history and kept answers, for agents that call providers.
+    pub desk: Arc<dyn Desk>,
 }
 
 /// Something that can run a step.

@@ -3,17 +3,22 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
 use galley_core::agent::AgentSpec;
 use galley_core::ids::{AgentType, is_name};
 use galley_core::report::StepError;
 use galley_core::retry::RetryPolicy;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 
 use crate::prompt::{Prompt, standing_rules};
 use crate::schema::{Mismatch, Schema};
+
+/// The longest an answer is kept, in seconds: 30 days.
+const LONGEST_TTL_S: u64 = 30 * 24 * 3_600;
 
 /// Why a definition was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +70,7 @@ impl fmt::Display for Candidate {
 }
 
 /// How an answer is sampled. What is absent is left to the provider.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sampling {
     /// 0 (always the likeliest word) to 2.
@@ -86,6 +91,8 @@ struct File {
     sampling: Sampling,
     #[serde(default)]
     limits: Limits,
+    #[serde(default)]
+    cache: Caching,
     prompt: Templates,
     schema: Schemas,
     #[serde(default)]
@@ -101,6 +108,12 @@ struct Limits {
     backoff_ms: Option<u64>,
     max_backoff_ms: Option<u64>,
     concurrency: Option<u16>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Caching {
+    ttl_s: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -134,6 +147,8 @@ pub struct Definition {
     models: Vec<Candidate>,
     sampling: Sampling,
     concurrency: Option<u16>,
+    cache_ttl: Option<Duration>,
+    prompt_version: String,
     prompt: Prompt,
     standing_rules: String,
     output: Schema,
@@ -158,7 +173,7 @@ impl Definition {
             let line = before.matches('\n').count() + 1;
             wrong(&format!("line {line}"), error.message().to_owned(), "compare with agents/strategy.toml")
         })?;
-        let File { name, description, models, sampling, limits, prompt, schema, same } = read;
+        let File { name, description, models, sampling, limits, cache, prompt, schema, same } = read;
 
         let agent =
             AgentType::new(&name).map_err(|error| wrong("name", error.to_string(), "choose another name"))?;
@@ -185,6 +200,11 @@ impl Definition {
             return Err(wrong("limits.concurrency", "0 would run nothing".into(), "use at least 1"));
         }
 
+        if cache.ttl_s.is_some_and(|ttl| !(1..=LONGEST_TTL_S).contains(&ttl)) {
+            let what = "an answer is kept for 1 second to 30 days".to_owned();
+            return Err(wrong("cache.ttl_s", what, "correct the number or leave the key out"));
+        }
+        let prompt_version = version(&prompt);
         let prompt =
             Prompt::parse(prompt.system, prompt.user).map_err(|bad| wrong(bad.key, bad.what, &bad.hint))?;
         let compile = |key: &str, text: &str| {
@@ -211,6 +231,8 @@ impl Definition {
             models,
             sampling,
             concurrency: limits.concurrency,
+            cache_ttl: cache.ttl_s.map(Duration::from_secs),
+            prompt_version,
             prompt,
             output,
             same,
@@ -237,6 +259,17 @@ impl Definition {
         self.concurrency.map(usize::from)
     }
 
+    /// How long an answer is kept and given again to the same question; `None`:
+    /// not at all.
+    pub fn cache_ttl(&self) -> Option<Duration> {
+        self.cache_ttl
+    }
+
+    /// The version of the prompt: equal templates have equal ones.
+    pub fn prompt_version(&self) -> &str {
+        &self.prompt_version
+    }
+
     /// What an answer must fit, compiled.
     pub(crate) fn output(&self) -> &Schema {
         &self.output
@@ -261,6 +294,17 @@ impl Definition {
         }
         serde_json::value::to_raw_value(&value).map_err(|error| Mismatch::at("", error.to_string()))
     }
+}
+
+/// The beginning of the templates' hash.
+fn version(prompt: &Templates) -> String {
+    let mut digest = Sha256::new();
+    digest.update(&prompt.system);
+    digest.update([0]);
+    digest.update(&prompt.user);
+    let mut version = hex::encode(digest.finalize());
+    version.truncate(12);
+    version
 }
 
 fn check_sampling(sampling: &Sampling) -> Result<(), (&'static str, String)> {

@@ -171,6 +171,8 @@ fn the_embedded_list_is_the_folder() {
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        // The price list.
+        .filter(|path| path.file_name().is_none_or(|name| name != crate::prices::FILE))
         .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
         .collect();
     files.sort();

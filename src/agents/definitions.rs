@@ -7,6 +7,7 @@ use std::path::Path;
 use galley_core::ids::AgentType;
 
 use crate::definition::{Definition, LoadError};
+use crate::prices;
 
 macro_rules! built_in {
     ($($name:literal),* $(,)?) => {
@@ -41,8 +42,8 @@ impl Definitions {
         Ok(definitions)
     }
 
-    /// Adds every `*.toml` of a folder; a definition of the same name is
-    /// replaced. Other files are left alone.
+    /// Adds every `*.toml` of a folder but its price list; a definition of the
+    /// same name is replaced. Other files are left alone.
     ///
     /// # Errors
     /// The first file that cannot be read or is not a definition. Nothing is
@@ -57,7 +58,9 @@ impl Definitions {
         let mut paths = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(|error| unreadable(folder, error))? {
             let path = entry.map_err(|error| unreadable(folder, error))?.path();
-            if path.extension().is_some_and(|extension| extension == "toml") {
+            if path.extension().is_some_and(|extension| extension == "toml")
+                && path.file_name().is_none_or(|name| name != prices::FILE)
+            {
                 paths.push(path);
             }
         }

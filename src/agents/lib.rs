@@ -16,14 +16,18 @@
 )]
 
 mod agent;
+mod breaker;
+mod call;
 mod definition;
 mod definitions;
+mod desk;
 mod llm;
 mod offline;
-mod openai;
+mod prices;
 mod prompt;
 mod provider;
 mod registry;
+mod remote;
 mod schema;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -32,9 +36,13 @@ mod testing;
 pub use agent::{Agent, FnAgent, StepContext, output};
 pub use definition::{Candidate, Definition, LoadError, Sampling};
 pub use definitions::Definitions;
+pub use desk::{Desk, Kept, Known, LookUp, NoDesk, PaidCall};
 pub use llm::LlmAgent;
 pub use offline::{Fault, Offline, OfflineConfig, OfflineOrders, Rubbish};
-pub use openai::{OpenAi, OpenAiConfig};
-pub use provider::{Answer, Choice, Message, Provider, ProviderConfig, Providers, Request, Role};
+pub use prices::Prices;
+pub use provider::{
+    Answer, Bill, CallError, Configured, Message, Provider, ProviderConfig, Providers, Request, Role,
+};
 pub use registry::{RegisterError, Registered, Registry};
+pub use remote::{Dialect, Remote, RemoteConfig};
 pub use schema::{Mismatch, Problem, Schema};

@@ -1,26 +1,36 @@
-//! How an agent defined as data runs: render, choose, call, read, repair once.
+//! The coordinator: how an agent defined as data runs. Render the prompt, see
+//! what the money allows, choose a model, look for a kept answer, reserve,
+//! call, settle, read, repair once, and fall back to the next model where a
+//! provider fails.
 
-use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use galley_core::agent::AgentSpec;
-use galley_core::report::{StepError, StepOutput, Usage};
+use galley_core::choice::{self, Choice, Draws, Observed};
+use galley_core::report::{Deliberation, Failure, StepError, StepOutput, Usage};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, StepContext};
+use crate::call::{bound, call, capped, is_the_providers, within};
 use crate::definition::Definition;
-use crate::provider::{Answer, Message, Providers, Request, Role};
+use crate::desk::{Kept, LookUp};
+use crate::provider::{Answer, Configured, Message, Providers, Request, Role};
 use crate::registry::RegisterError;
 use crate::schema::Mismatch;
 
-/// Calls of one attempt: the question, and one repair.
+/// Calls to one model: the question, and one repair.
 const CALLS: u8 = 2;
 
 /// How much of an unreadable answer is shown back for repair, in bytes: enough
 /// to see the mistake, not enough to double the bill.
 const SHOWN_BACK: usize = 8 * 1024;
+
+/// How often somebody looks whether another attempt got the answer.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// An agent defined as data.
 #[derive(Debug)]
@@ -36,7 +46,7 @@ impl LlmAgent {
     /// [`RegisterError::NoModel`]: better at the start than as a dead letter
     /// per step.
     pub fn new(definition: Definition, providers: Arc<Providers>) -> Result<Self, RegisterError> {
-        if providers.choose(definition.models()).is_none() {
+        if providers.configured(definition.models()).is_empty() {
             let candidates: Vec<String> = definition.models().iter().map(ToString::to_string).collect();
             let configured: Vec<&str> = providers.names().collect();
             return Err(RegisterError::NoModel {
@@ -60,63 +70,334 @@ impl Agent for LlmAgent {
     }
 
     async fn run(&self, step: StepContext) -> Result<StepOutput, StepError> {
-        let Some(choice) = self.providers.choose(self.definition.models()) else {
+        let (system, user) = self.definition.render(&step.input)?;
+        let mut attempt = Attempt {
+            definition: &self.definition,
+            candidates: self.providers.configured(self.definition.models()),
+            question: vec![Message::new(Role::System, system), Message::new(Role::User, user)],
+            // One deadline for all calls of the attempt: a repair does not get
+            // more time.
+            deadline: Instant::now() + step.timeout,
+            step: &step,
+            bill: Usage::default(),
+            calls: 0,
+        };
+        let done = attempt.run().await;
+        let usage = attempt.bill;
+        match done {
+            Ok(output) => Ok(StepOutput { output, usage }),
+            Err(error) => Err(error.with_usage(usage)),
+        }
+    }
+}
+
+/// One attempt, from the question to the answer.
+struct Attempt<'a> {
+    definition: &'a Definition,
+    step: &'a StepContext,
+    candidates: Vec<Configured>,
+    question: Vec<Message>,
+    deadline: Instant,
+    bill: Usage,
+    calls: u16,
+}
+
+/// What came of asking one model.
+enum Asked {
+    /// An output that fits.
+    Output(Box<RawValue>),
+    /// Another model may do better.
+    Next(StepError),
+    /// This attempt is over.
+    Over(StepError),
+}
+
+impl Attempt<'_> {
+    async fn run(&mut self) -> Result<Box<RawValue>, StepError> {
+        let choice = self.choose().await?;
+        let order = order(&choice);
+        let chosen = &self.candidates[choice.index];
+        self.bill.deliberation = Some(Box::new(Deliberation {
+            prompt: self.definition.prompt_version().to_owned(),
+            model: chosen.name.clone(),
+            reason: choice.reason,
+            scores: choice.scores,
+            calls: 0,
+        }));
+        self.bill.provider = Some(chosen.provider.name().to_owned());
+        self.bill.model = Some(chosen.model.clone());
+
+        let ttl = self.definition.cache_ttl().filter(|_| !chosen.provider.is_stand_in());
+        let key = self.key(choice.index);
+        if ttl.is_some()
+            && let Some(kept) = self.kept(&key).await?
+        {
+            self.bill.model = Some(kept.model.clone());
+            self.bill.cache_hit = true;
+            return RawValue::from_string(kept.output).map_err(|error| {
+                StepError::transient("bad_output", format!("a kept answer is no JSON: {error}"))
+            });
+        }
+        let done = self.ask_in_order(&order).await;
+        if let Some(ttl) = ttl {
+            match &done {
+                Ok(output) => {
+                    let kept = Kept {
+                        output: output.get().to_owned(),
+                        model: self.bill.model.clone().unwrap_or_default(),
+                        cost_micros: self.bill.cost_micros,
+                    };
+                    self.step.desk.keep(&key, kept, ttl).await;
+                }
+                Err(_) => self.step.desk.let_go(&key).await,
+            }
+        }
+        done
+    }
+
+    /// Chooses among the candidates that the money allows and whose providers
+    /// answer.
+    async fn choose(&self) -> Result<Choice, StepError> {
+        if self.candidates.is_empty() {
             return Err(StepError::permanent(
                 "no_model",
                 "none of the agent's models has a configured provider",
             ));
+        }
+        let costs = self.candidates.iter().any(|one| one.price.is_none_or(|price| !price.is_free()));
+        let room = if costs { self.step.desk.room().await? } else { None };
+        let bounds: Vec<Option<u64>> = self
+            .candidates
+            .iter()
+            .map(|one| bound(one, &self.question, &capped(self.definition.sampling(), one)))
+            .collect();
+        let affordable = |bound: Option<u64>| match (bound, room) {
+            (_, None) => true,
+            // With a budget, what nobody knows the price of is not free: it is
+            // not for sale.
+            (None, Some(_)) => false,
+            (Some(bound), Some(room)) => bound <= room,
         };
-        let (system, user) = self.definition.render(&step.input)?;
-        let mut messages = vec![Message::new(Role::System, system), Message::new(Role::User, user)];
-        let mut bill = Usage {
-            provider: Some(choice.provider.name().to_owned()),
-            model: Some(choice.model.to_owned()),
-            ..Usage::default()
+        if !bounds.iter().any(|bound| affordable(*bound)) {
+            return Err(match bounds.iter().flatten().min() {
+                Some(least) => StepError::unfunded(
+                    "the budget has no room for the next call of any of its models",
+                    *least,
+                ),
+                None => StepError::permanent(
+                    "unknown_price",
+                    format!(
+                        "no price is known for {}, and the workspace has a budget; add it to a models.toml in GALLEY_AGENTS_DIR",
+                        self.candidates.iter().map(|one| one.name.as_str()).collect::<Vec<_>>().join(", ")
+                    ),
+                ),
+            });
+        }
+        let now = Instant::now().into_std();
+        let rests: Vec<Option<Duration>> = self.candidates.iter().map(|one| one.breaker.rests(now)).collect();
+        let names: Vec<String> = self.candidates.iter().map(|one| one.name.clone()).collect();
+        // Nothing to choose, nothing to remember.
+        let known = match names.len() {
+            1 => Vec::new(),
+            _ => self.step.desk.known(&names).await,
         };
-        // One deadline for all calls of the attempt: a repair does not get more time.
-        let deadline = Instant::now() + step.timeout;
+        let candidates: Vec<choice::Candidate<'_>> = names
+            .iter()
+            .enumerate()
+            .map(|(at, name)| {
+                let known = known.get(at).unwrap_or(&NOTHING);
+                choice::Candidate {
+                    name,
+                    own: &known.own,
+                    global: &known.global,
+                    expected_cost_micros: bounds[at],
+                    affordable: affordable(bounds[at]),
+                    healthy: rests[at].is_none(),
+                }
+            })
+            .collect();
+        let weights = self.step.desk.weights().await;
+        let mut draws = Draws::seeded(self.step.desk.seed());
+        choice::choose(&candidates, &weights, &mut draws).ok_or_else(|| {
+            let rest = rests.iter().flatten().min().copied().unwrap_or(LOOK_EVERY);
+            StepError::throttled(
+                "provider_resting",
+                "the providers of its models failed again and again; they are left alone for a moment",
+                u64::try_from(rest.as_millis()).unwrap_or(u64::MAX),
+            )
+        })
+    }
 
-        let mut call = 0;
+    /// What makes two questions the same: model, prompt, text and sampling.
+    fn key(&self, index: usize) -> [u8; 32] {
+        let one = &self.candidates[index];
+        let sampling = serde_json::to_string(self.definition.sampling()).unwrap_or_default();
+        let mut digest = Sha256::new();
+        for part in [one.name.as_str(), self.definition.prompt_version(), sampling.as_str()]
+            .into_iter()
+            .chain(self.question.iter().map(|message| message.text.as_str()))
+        {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        digest.finalize().into()
+    }
+
+    /// A kept answer; `None`: this attempt is the one that asks.
+    async fn kept(&self, key: &[u8; 32]) -> Result<Option<Kept>, StepError> {
         loop {
-            let request = Request {
-                spec: self.spec(),
-                output: self.definition.output(),
-                model: choice.model,
-                messages: &messages,
-                sampling: self.definition.sampling(),
-                input: &step.input,
-                attempt: step.attempt,
-                call,
-                effect_key: &step.effect_key,
-            };
-            let answer = match within(deadline, &step.cancelled, choice.provider.complete(&request)).await {
-                Ok(answer) => answer,
-                Err(error) => return Err(error.with_usage(bill)),
-            };
-            bill.tokens_in = bill.tokens_in.saturating_add(answer.tokens_in);
-            bill.tokens_out = bill.tokens_out.saturating_add(answer.tokens_out);
-            bill.model = Some(answer.model.clone());
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            let looked = within(self.deadline, &self.step.cancelled, async {
+                Ok(self.step.desk.look_up(key, left).await)
+            });
+            match looked.await? {
+                LookUp::Kept(kept) => return Ok(Some(kept)),
+                LookUp::Yours => return Ok(None),
+                LookUp::Busy => {
+                    let pause = async {
+                        tokio::time::sleep(LOOK_EVERY).await;
+                        Ok(())
+                    };
+                    within(self.deadline, &self.step.cancelled, pause).await?;
+                }
+            }
+        }
+    }
 
-            let mismatch = match self.definition.read(&answer.text, &step.input) {
-                Ok(output) => return Ok(StepOutput { output, usage: bill }),
+    /// Asks the models one after the other until one answers.
+    async fn ask_in_order(&mut self, order: &[usize]) -> Result<Box<RawValue>, StepError> {
+        let mut last = None;
+        for (place, index) in order.iter().enumerate() {
+            match self.ask(*index).await {
+                Asked::Output(output) => return Ok(output),
+                Asked::Over(error) => return Err(error),
+                Asked::Next(error) => {
+                    if let Some(next) = order.get(place + 1).map(|next| &self.candidates[*next].name) {
+                        let failed = &self.candidates[*index].name;
+                        tracing::info!(agent = %self.step.agent, "{failed} failed ({}); asking {next}", error.class);
+                        if let Some(deliberation) = &mut self.bill.deliberation {
+                            let told = format!("; {failed} failed ({}), so {next} was asked", error.class);
+                            deliberation.reason.push_str(&told);
+                        }
+                    }
+                    last = Some(error);
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| StepError::permanent("no_model", "there was no model to ask")))
+    }
+
+    /// Asks one model, with one repair.
+    async fn ask(&mut self, index: usize) -> Asked {
+        let to = self.candidates[index].clone();
+        let sampling = capped(self.definition.sampling(), &to);
+        let mut messages = self.question.clone();
+        let (mut cost_micros, mut latency) = (0, Duration::ZERO);
+        self.bill.provider = Some(to.provider.name().to_owned());
+        self.bill.model = Some(to.model.clone());
+        let mut round = 0;
+        let ended = loop {
+            let request = Request {
+                spec: self.definition.spec(),
+                output: self.definition.output(),
+                model: &to.model,
+                messages: &messages,
+                sampling: &sampling,
+                input: &self.step.input,
+                attempt: self.step.attempt,
+                call: round,
+                effect_key: &self.step.effect_key,
+            };
+            let number = self.calls;
+            self.calls += 1;
+            let called = match call(self.step, &to, &request, number, self.deadline).await {
+                Ok(called) => called,
+                Err(error) => return Asked::Over(error),
+            };
+            if let Some(deliberation) = &mut self.bill.deliberation {
+                deliberation.calls = self.calls;
+            }
+            cost_micros += called.cost_micros;
+            latency += called.took;
+            self.bill.tokens_in = self.bill.tokens_in.saturating_add(called.tokens.input);
+            self.bill.tokens_out = self.bill.tokens_out.saturating_add(called.tokens.output);
+            self.bill.cost_micros = self.bill.cost_micros.saturating_add(called.cost_micros);
+            let answer = match called.answer {
+                Ok(answer) => answer,
+                Err(error) => break Err(error),
+            };
+            self.bill.model = Some(answer.model.clone());
+            let mismatch = match self.definition.read(&answer.text, &self.step.input) {
+                Ok(output) => break Ok(output),
                 Err(mismatch) => mismatch,
             };
             if answer.cut {
                 // The next answer would be cut at the same place.
                 let message =
                     format!("the answer was cut at max_tokens; raise sampling.max_tokens: {mismatch}");
-                return Err(StepError::transient("bad_output", message).with_usage(bill));
+                break Err(StepError::transient("bad_output", message));
             }
-            call += 1;
-            if call == CALLS {
+            round += 1;
+            if round == CALLS {
                 let message =
                     format!("the answer does not fit the schema, also after one repair: {mismatch}");
-                return Err(StepError::transient("bad_output", message).with_usage(bill));
+                break Err(StepError::transient("bad_output", message));
             }
-            tracing::debug!(agent = %step.agent, workflow = %step.workflow, "asking for a repair: {mismatch}");
+            tracing::debug!(agent = %self.step.agent, workflow = %self.step.workflow, "asking for a repair: {mismatch}");
             messages.extend(repair(&answer, &mismatch));
+        };
+        let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
+        let learn = |succeeded| {
+            let seen = Observed { succeeded, rating: None, cost_micros, latency_ms };
+            self.step.desk.learn(&to.name, seen);
+        };
+        match ended {
+            Ok(output) => {
+                learn(true);
+                Asked::Output(output)
+            }
+            Err(error) => {
+                // A refusal or a throttle says nothing about what it writes.
+                if is_the_providers(&error) || error.class == "bad_output" {
+                    learn(false);
+                }
+                let in_time = Instant::now() < self.deadline && !self.step.cancelled.is_cancelled();
+                let may_be_better = is_the_providers(&error)
+                    || matches!(error.failure, Failure::Throttled { .. })
+                    || error.class == "provider_quota";
+                if in_time && may_be_better { Asked::Next(error) } else { Asked::Over(error) }
+            }
         }
     }
+}
+
+/// What is known of a model that nobody asked about.
+const NOTHING: crate::desk::Known = crate::desk::Known {
+    own: choice::Experience {
+        weight: 0.0,
+        successes: 0.0,
+        rating_weight: 0.0,
+        rating_sum: 0.0,
+        cost_sum: 0.0,
+        latency_sum: 0.0,
+    },
+    global: choice::Experience {
+        weight: 0.0,
+        successes: 0.0,
+        rating_weight: 0.0,
+        rating_sum: 0.0,
+        cost_sum: 0.0,
+        latency_sum: 0.0,
+    },
+};
+
+/// The chosen one, then whoever else may be asked, the most useful first.
+fn order(choice: &Choice) -> Vec<usize> {
+    let mut others: Vec<usize> = (0..choice.scores.len())
+        .filter(|at| *at != choice.index && choice.scores[*at].why_not.is_none())
+        .collect();
+    others.sort_by(|a, b| choice.scores[*b].utility.total_cmp(&choice.scores[*a].utility));
+    std::iter::once(choice.index).chain(others).collect()
 }
 
 /// The conversation goes on: what came, and what is wrong with it.
@@ -134,21 +415,4 @@ fn repair(answer: &Answer, mismatch: &Mismatch) -> [Message; 2] {
         Message::new(Role::Assistant, if shown.is_empty() { "(empty)" } else { shown }),
         Message::new(Role::User, request),
     ]
-}
-
-/// Awaits a call until it is done, the attempt is cancelled, or time is up.
-/// The call is dropped in the last two cases, which closes its connection.
-async fn within(
-    deadline: Instant,
-    cancelled: &CancellationToken,
-    call: impl Future<Output = Result<Answer, StepError>>,
-) -> Result<Answer, StepError> {
-    tokio::select! {
-        biased;
-        () = cancelled.cancelled() => Err(StepError::transient("cancelled", "the attempt was cancelled during the call")),
-        answer = call => answer,
-        () = tokio::time::sleep_until(deadline) => {
-            Err(StepError::transient("provider_timeout", "the provider did not answer within the step's timeout"))
-        }
-    }
 }

@@ -25,7 +25,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::provider::{Answer, Provider, Request};
+use crate::provider::{Answer, CallError, Provider, Request};
 use crate::schema::Schema;
 use brief::Brief;
 
@@ -178,7 +178,17 @@ impl Provider for Offline {
         MODEL
     }
 
-    async fn complete(&self, request: &Request<'_>) -> Result<Answer, StepError> {
+    fn is_stand_in(&self) -> bool {
+        true
+    }
+
+    async fn complete(&self, request: &Request<'_>) -> Result<Answer, CallError> {
+        self.answer(request).await.map_err(CallError::free)
+    }
+}
+
+impl Offline {
+    async fn answer(&self, request: &Request<'_>) -> Result<Answer, StepError> {
         let orders = match request.input.pointer("/params").and_then(|params| params.get(ORDERS_KEY)) {
             Some(orders) => OfflineOrders::deserialize(orders).map_err(|error| {
                 StepError::permanent("bad_input", format!("at `/params/{ORDERS_KEY}`: {error}"))
@@ -207,6 +217,7 @@ impl Provider for Offline {
             model: request.model.to_owned(),
             tokens_in: estimate(request.messages.iter().map(|message| message.text.len()).sum()),
             tokens_out: estimate(text.len()),
+            tokens_cached: 0,
             text,
             cut: false,
         })

@@ -9,13 +9,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use galley_core::agent::AgentSpec;
+use galley_core::ids::is_name;
+use galley_core::money::{Price, Tokens};
 use galley_core::report::StepError;
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
+use crate::breaker::Breaker;
 use crate::definition::{Candidate, Sampling};
 use crate::offline::{Offline, OfflineConfig};
-use crate::openai::{OpenAi, OpenAiConfig};
+use crate::prices::Prices;
+use crate::remote::{Dialect, Remote, RemoteConfig};
 use crate::schema::Schema;
 
 /// Who says something in a conversation.
@@ -79,8 +84,42 @@ pub struct Answer {
     pub tokens_in: u32,
     /// Completion tokens, 0 if the provider does not say.
     pub tokens_out: u32,
+    /// Prompt tokens that the provider had cached.
+    pub tokens_cached: u32,
     /// Whether the answer was cut at `max_tokens`.
     pub cut: bool,
+}
+
+/// What a call that failed costs all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bill {
+    /// Nothing: it was refused, or never arrived.
+    Nothing,
+    /// Nobody can know: it may have been answered.
+    Unknown,
+    /// These tokens.
+    Tokens(Tokens),
+}
+
+/// A call that failed, and what it costs.
+#[derive(Clone, Debug)]
+pub struct CallError {
+    /// By class, and what should follow.
+    pub error: StepError,
+    /// What it costs.
+    pub bill: Bill,
+}
+
+impl CallError {
+    /// A failure that costs nothing.
+    pub fn free(error: StepError) -> Self {
+        Self { error, bill: Bill::Nothing }
+    }
+
+    /// A failure of which nobody knows what it costs.
+    pub fn unknown(error: StepError) -> Self {
+        Self { error, bill: Bill::Unknown }
+    }
 }
 
 /// Somebody who answers prompts.
@@ -100,7 +139,17 @@ pub trait Provider: Send + Sync {
     /// # Errors
     /// By class: `provider_throttled`, `provider_5xx`, `provider_timeout`,
     /// `provider_unreachable`, `provider_auth`, `bad_output`, …
-    async fn complete(&self, request: &Request<'_>) -> Result<Answer, StepError>;
+    async fn complete(&self, request: &Request<'_>) -> Result<Answer, CallError>;
+
+    /// Whether it only stands in while no other provider is configured.
+    fn is_stand_in(&self) -> bool {
+        false
+    }
+
+    /// Most calls at once from this process; `None`: any number.
+    fn concurrency(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// Which providers a process has. Secrets in it do not print.
@@ -109,20 +158,45 @@ pub trait Provider: Send + Sync {
 pub struct ProviderConfig {
     /// The built-in provider of sample copy.
     pub offline: OfflineConfig,
-    /// An OpenAI-compatible service; absent without one.
-    pub openai: Option<OpenAiConfig>,
+    /// OpenAI, or a service that speaks as it does; absent without one.
+    pub openai: Option<RemoteConfig>,
+    /// Anthropic.
+    pub anthropic: Option<RemoteConfig>,
+    /// Google Gemini.
+    pub gemini: Option<RemoteConfig>,
+    /// A local Ollama.
+    pub ollama: Option<RemoteConfig>,
+    /// More services that speak as OpenAI does, by the name candidates use.
+    pub compatible: BTreeMap<String, RemoteConfig>,
 }
 
-/// The configured providers.
-#[derive(Default)]
-pub struct Providers(BTreeMap<String, Arc<dyn Provider>>);
+/// A provider with what this process knows about calling it.
+struct Entry {
+    provider: Arc<dyn Provider>,
+    breaker: Arc<Breaker>,
+    room: Option<Arc<Semaphore>>,
+}
 
-/// What was picked for one step.
-pub struct Choice<'a> {
+/// The configured providers, and what their models cost.
+#[derive(Default)]
+pub struct Providers {
+    entries: BTreeMap<String, Entry>,
+    prices: Prices,
+}
+
+/// A candidate whose provider is configured.
+#[derive(Clone)]
+pub struct Configured {
+    /// `provider:model`.
+    pub name: String,
     /// Who is asked.
-    pub provider: &'a dyn Provider,
+    pub provider: Arc<dyn Provider>,
     /// For which model.
-    pub model: &'a str,
+    pub model: String,
+    /// What it costs; `None`: nobody has said.
+    pub price: Option<Price>,
+    pub(crate) breaker: Arc<Breaker>,
+    pub(crate) room: Option<Arc<Semaphore>>,
 }
 
 impl Providers {
@@ -130,40 +204,75 @@ impl Providers {
     ///
     /// # Errors
     /// What is wrong with the configuration and what to do.
-    pub fn new(config: ProviderConfig) -> Result<Self, String> {
-        let mut providers = Self::default();
-        if config.offline.enabled {
-            providers.add(Offline::new(config.offline));
+    pub fn new(config: ProviderConfig, prices: Prices) -> Result<Self, String> {
+        let ProviderConfig { offline, openai, anthropic, gemini, ollama, compatible } = config;
+        let mut providers = Self { prices, ..Self::default() };
+        if offline.enabled {
+            providers.add(Offline::new(offline));
         }
-        if let Some(openai) = config.openai {
-            providers.add(OpenAi::new(openai)?);
+        let named = [
+            ("openai", Dialect::OpenAi, openai),
+            ("anthropic", Dialect::Anthropic, anthropic),
+            ("gemini", Dialect::Gemini, gemini),
+            ("ollama", Dialect::Ollama, ollama),
+        ];
+        for (name, dialect, config) in named {
+            if let Some(config) = config {
+                providers.add(Remote::new(name, dialect, config)?);
+            }
+        }
+        for (name, config) in compatible {
+            if !is_name(&name) || providers.entries.contains_key(&name) {
+                return Err(format!("providers.compatible.{name}: choose another name"));
+            }
+            providers.add(Remote::new(&name, Dialect::OpenAi, config)?);
         }
         Ok(providers)
     }
 
     /// Adds a provider, in place of one of the same name.
     pub fn add(&mut self, provider: impl Provider + 'static) {
-        self.0.insert(provider.name().to_owned(), Arc::new(provider));
+        let room = provider.concurrency().map(|most| Arc::new(Semaphore::new(most)));
+        let name = provider.name().to_owned();
+        self.entries.insert(name, Entry { provider: Arc::new(provider), breaker: Arc::default(), room });
     }
 
     /// The names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.entries.keys().map(String::as_str)
     }
 
-    /// Picks the first candidate whose provider is configured. `None`: there
-    /// is none. Everything about choosing a model happens here.
-    pub fn choose<'a>(&'a self, candidates: &'a [Candidate]) -> Option<Choice<'a>> {
-        candidates.iter().find_map(|candidate| {
-            let provider = self.0.get(&candidate.provider)?;
-            let model = candidate.model.as_deref().unwrap_or_else(|| provider.default_model());
-            Some(Choice { provider: provider.as_ref(), model })
-        })
+    /// The candidates whose provider is configured, in their order. A stand-in
+    /// is one only where there is no other.
+    pub fn configured(&self, candidates: &[Candidate]) -> Vec<Configured> {
+        let all = candidates.iter().filter_map(|candidate| {
+            let Entry { provider, breaker, room } = self.entries.get(&candidate.provider)?;
+            let model = candidate.model.as_deref().unwrap_or_else(|| provider.default_model()).to_owned();
+            Some(Configured {
+                name: format!("{}:{model}", candidate.provider),
+                price: self.prices.of(&candidate.provider, &model),
+                provider: Arc::clone(provider),
+                model,
+                breaker: Arc::clone(breaker),
+                room: room.clone(),
+            })
+        });
+        let (stand_ins, real): (Vec<_>, Vec<_>) = all.partition(|one| one.provider.is_stand_in());
+        if real.is_empty() { stand_ins } else { real }
+    }
+}
+
+impl fmt::Debug for Configured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Configured")
+            .field("name", &self.name)
+            .field("price", &self.price)
+            .finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Providers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.entries.keys()).finish()
     }
 }

@@ -56,7 +56,7 @@ fn a_schema_that_does_not_compile_is_refused_by_name() {
 #[test]
 fn definitions_without_a_configured_provider_are_refused_at_the_start() {
     let config: ProviderConfig = serde_json::from_value(json!({ "offline": { "enabled": false } })).unwrap();
-    let providers = Arc::new(Providers::new(config).unwrap());
+    let providers = Arc::new(Providers::new(config, crate::Prices::built_in().unwrap()).unwrap());
     let error =
         Registry::new().register_definitions(Definitions::built_in().unwrap(), &providers).unwrap_err();
     assert_eq!(

@@ -31,6 +31,7 @@ pub(crate) fn step(agent: &str, input: Value) -> StepContext {
         input: Arc::new(input),
         cancelled: CancellationToken::new(),
         timeout: Duration::from_secs(60),
+        desk: Arc::new(crate::NoDesk),
     }
 }
 
@@ -38,7 +39,7 @@ pub(crate) fn step(agent: &str, input: Value) -> StepContext {
 pub(crate) fn built_in(config: Value) -> Registry {
     let config: ProviderConfig = serde_json::from_value(config).unwrap();
     let mut registry = Registry::new();
-    let providers = Arc::new(Providers::new(config).unwrap());
+    let providers = Arc::new(Providers::new(config, crate::Prices::built_in().unwrap()).unwrap());
     registry.register_definitions(Definitions::built_in().unwrap(), &providers).unwrap();
     registry
 }

@@ -33,6 +33,7 @@ pub(crate) enum Action {
     ApprovePost,
     ResolvePost,
     SetAutomation,
+    SetBudget,
     ManageAccounts,
     ManageSchedules,
 }
@@ -56,6 +57,7 @@ impl Action {
             Self::ApprovePost => "approve or reject posts",
             Self::ResolvePost => "resolve posts in doubt",
             Self::SetAutomation => "set the automation config",
+            Self::SetBudget => "set budgets",
             Self::ManageAccounts => "add, remove or try accounts",
             Self::ManageSchedules => "add, change, pause, run or remove schedules",
         }
@@ -76,7 +78,11 @@ impl Action {
                 &[Role::Operator, Role::Admin]
             }
             Self::ReadAudit | Self::ReadKeys => &[Role::Auditor, Role::Admin],
-            Self::MakeWorkspace | Self::IssueToken | Self::ManageKeys | Self::SetAutomation => &[Role::Admin],
+            Self::MakeWorkspace
+            | Self::IssueToken
+            | Self::ManageKeys
+            | Self::SetAutomation
+            | Self::SetBudget => &[Role::Admin],
         }
     }
 
@@ -99,6 +105,7 @@ impl Action {
             | Self::ApprovePost
             | Self::ResolvePost
             | Self::SetAutomation
+            | Self::SetBudget
             | Self::ManageAccounts
             | Self::ManageSchedules => false,
         }
@@ -258,7 +265,8 @@ macro_rules! permissions {
 
 permissions! {
     Read, SubmitWorkflow, CancelWorkflow, StoreTemplate, ControlQueue, RepairDeadLetter, ReadAudit,
-    MakeWorkspace, IssueToken, ManageKeys, ReadKeys, EditPost, ApprovePost, ResolvePost, SetAutomation, ManageAccounts, ManageSchedules,
+    MakeWorkspace, IssueToken, ManageKeys, ReadKeys, EditPost, ApprovePost, ResolvePost, SetAutomation, SetBudget,
+    ManageAccounts, ManageSchedules,
 }
 
 /// Extracts the permission for `P`, or refuses the request.
@@ -293,7 +301,8 @@ mod tests {
     use super::*;
 
     /// Rows: actions; columns: producer, approver, operator, auditor, admin.
-    const TABLE: [(Action, [bool; 5]); 17] = [
+    const TABLE: [(Action, [bool; 5]); 18] = [
+        (Action::SetBudget, [false, false, false, false, true]),
         (Action::Read, [true, true, true, true, true]),
         (Action::SubmitWorkflow, [true, false, true, false, true]),
         (Action::CancelWorkflow, [true, false, true, false, true]),

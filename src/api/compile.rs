@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use crate::collaboration;
 use crate::views::{
-    AgentTaskHistory, Attempt, CompiledResult, Contribution, StepCounts, TaskError, TaskResult, Totals,
-    WorkflowDetail, WorkflowSummary,
+    AgentTaskHistory, Attempt, CompiledResult, Contribution, ModelChoice, StepCounts, TaskError, TaskResult,
+    Totals, WorkflowDetail, WorkflowSummary,
 };
 
 /// `<workflow id>.<step name>`.
@@ -42,9 +42,11 @@ fn counts(run: &Run) -> StepCounts {
     let mut counts = StepCounts { total: run.steps.len(), ..StepCounts::default() };
     for step in &run.steps {
         match step.state {
-            StepState::Blocked | StepState::Queued | StepState::Scheduled | StepState::WaitingApproval => {
-                counts.pending += 1;
-            }
+            StepState::Blocked
+            | StepState::Queued
+            | StepState::Scheduled
+            | StepState::WaitingApproval
+            | StepState::WaitingBudget => counts.pending += 1,
             StepState::Running | StepState::Expanded | StepState::Unknown | StepState::InDoubt => {
                 counts.running += 1;
             }
@@ -135,6 +137,7 @@ fn summed<'a>(failed: impl Iterator<Item = &'a Usage>, succeeded: Option<&'a Usa
         tokens_out: sum.tokens_out.saturating_add(usage.tokens_out),
         cost_micros: sum.cost_micros.saturating_add(usage.cost_micros),
         cache_hit: usage.cache_hit,
+        deliberation: None,
     })
 }
 
@@ -180,7 +183,14 @@ pub(crate) fn task(history: &WorkflowHistory, step: StepIndex, name: &str) -> Ag
         completed_at,
         state: state.into(),
         attempts: attempts(history, step),
+        choices: choices(history, step),
     }
+}
+
+/// How the attempts of a step came to their models, oldest first.
+fn choices(history: &WorkflowHistory, step: StepIndex) -> Vec<ModelChoice> {
+    let of_step = history.deliberations.iter().filter(|row| row.step == step);
+    of_step.map(|row| ModelChoice::of(row.epoch, &row.deliberation)).collect()
 }
 
 fn outcome(history: &WorkflowHistory, step: StepIndex, state: StepState) -> Option<TaskResult> {

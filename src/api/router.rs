@@ -16,8 +16,8 @@ use crate::frame::{frame, panicked};
 use crate::openapi;
 use crate::rate::limit_rate;
 use crate::resources::{
-    accounts, agents, approvals, audit, automation, dead_letters, events, health, keys, posts, queues,
-    schedules, tasks, templates, tokens, why, workers, workflows, workspaces,
+    accounts, agents, approvals, audit, automation, budgets, dead_letters, events, health, keys, posts,
+    queues, schedules, tasks, templates, tokens, why, workers, workflows, workspaces,
 };
 
 /// Routes that take a token.
@@ -42,6 +42,9 @@ pub(crate) fn closed_routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(approvals::reject))
         .routes(routes!(approvals::edit))
         .routes(routes!(automation::get, automation::set))
+        .routes(routes!(budgets::get, budgets::set))
+        .routes(routes!(budgets::set_workflow))
+        .routes(routes!(budgets::spend))
         .routes(routes!(accounts::list, accounts::add))
         .routes(routes!(accounts::remove))
         .routes(routes!(accounts::test))

@@ -4,6 +4,7 @@
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
+use crate::choice::Weights;
 use crate::ids::AgentType;
 use crate::plan::Problem;
 
@@ -72,6 +73,14 @@ pub struct AutomationConfig {
     pub min_spacing_minutes: u32,
     /// Hours after which an approval that nobody gave expires.
     pub approval_expiry_hours: u32,
+    /// What matters how much when a model is chosen. Left out while as usual:
+    /// an older release does not know it.
+    #[serde(skip_serializing_if = "is_usual")]
+    pub model_weights: Weights,
+}
+
+fn is_usual(weights: &Weights) -> bool {
+    *weights == Weights::default()
 }
 
 impl Default for AutomationConfig {
@@ -87,6 +96,7 @@ impl Default for AutomationConfig {
             time_zone: "UTC".into(),
             min_spacing_minutes: 0,
             approval_expiry_hours: 72,
+            model_weights: Weights::default(),
         }
     }
 }
@@ -109,6 +119,12 @@ impl AutomationConfig {
         if let Err(problem) = time_zone(&self.time_zone) {
             problems.push(Problem::new("timeZone", problem));
         }
+        problems.extend(
+            self.model_weights
+                .problems()
+                .into_iter()
+                .map(|problem| Problem::new(format!("modelWeights.{}", problem.at), problem.problem)),
+        );
         if self.max_daily_posts == Some(0) {
             problems.push(Problem::new(
                 "maxDailyPosts",

@@ -173,9 +173,8 @@ impl Counter {
 
     /// Whether so much is used that somebody should be told.
     pub fn is_nearly_used(&self, warn_percent: u8) -> bool {
-        self.limit.is_some_and(|limit| {
-            u128::from(self.spent) * 100 >= u128::from(limit) * u128::from(warn_percent)
-        })
+        self.limit
+            .is_some_and(|limit| u128::from(self.spent) * 100 >= u128::from(limit) * u128::from(warn_percent))
     }
 }
 
@@ -204,9 +203,10 @@ pub fn admit(counters: &mut [Counter], waiting: &[Waiting]) -> Vec<bool> {
     waiting
         .iter()
         .map(|one| {
-            let fits = one.counters.iter().all(|at| {
-                counters.get(*at).is_some_and(|c| c.room().is_none_or(|room| room >= one.micros))
-            });
+            let fits = one
+                .counters
+                .iter()
+                .all(|at| counters.get(*at).is_some_and(|c| c.room().is_none_or(|room| room >= one.micros)));
             if fits {
                 for at in &one.counters {
                     if let Some(counter) = counters.get_mut(*at) {
@@ -225,7 +225,8 @@ mod tests {
 
     use super::*;
 
-    const GPT: Price = Price { input: 2_500_000, cached: Some(1_250_000), output: 10_000_000, max_output: 16_384 };
+    const GPT: Price =
+        Price { input: 2_500_000, cached: Some(1_250_000), output: 10_000_000, max_output: 16_384 };
 
     #[test]
     fn a_call_costs_what_its_tokens_cost_rounded_up() {

@@ -2,6 +2,8 @@
 //! itself what should follow.
 
 use serde::{Deserialize, Serialize};
+
+use crate::choice::Score;
 use serde_json::value::RawValue;
 
 /// What an attempt cost and where it ran. All zero or absent for a step that
@@ -23,6 +25,26 @@ pub struct Usage {
     pub cost_micros: u64,
     /// Whether the answer came from the response cache.
     pub cache_hit: bool,
+    /// How the model was chosen; kept in a table of its own.
+    #[serde(skip)]
+    pub deliberation: Option<Box<Deliberation>>,
+}
+
+/// How an attempt came to its model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Deliberation {
+    /// The version of the prompt: the beginning of its templates' hash.
+    pub prompt: String,
+    /// The model that was chosen, `provider:model`.
+    pub model: String,
+    /// Why, for a person; with what became of the choice when another had to
+    /// answer.
+    pub reason: String,
+    /// What every candidate was expected to be worth.
+    pub scores: Vec<Score>,
+    /// Calls to providers, repairs and fallbacks included.
+    pub calls: u16,
 }
 
 /// A finished attempt.

@@ -92,11 +92,9 @@ impl StepState {
     /// The word of the AgentTaskHistory entity, which knows only four.
     pub fn history_word(self) -> &'static str {
         match self {
-            Self::Blocked
-            | Self::Queued
-            | Self::Scheduled
-            | Self::WaitingApproval
-            | Self::WaitingBudget => "pending",
+            Self::Blocked | Self::Queued | Self::Scheduled | Self::WaitingApproval | Self::WaitingBudget => {
+                "pending"
+            }
             Self::Running | Self::Expanded | Self::Unknown | Self::InDoubt => "running",
             Self::Succeeded | Self::Skipped => "completed",
             Self::Failed | Self::Cancelled | Self::Dead => "failed",

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use galley_core::definition::Definition;
-use galley_core::ids::{StepIndex, WorkflowKey, WorkspaceId};
+use galley_core::ids::{AgentType, StepIndex, WorkflowKey, WorkspaceId};
 use galley_core::plan::Plan;
 use galley_core::run::Run;
-use galley_store::{Store, StoreError};
+use galley_store::{KnownModel, Store, StoreError};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
@@ -54,6 +54,9 @@ impl Weighter<(WorkflowKey, StepIndex), Arc<str>> for Bytes {
     }
 }
 
+/// What is known of an agent's models, and when it was read.
+pub(crate) type KnownModels = (Arc<Vec<KnownModel>>, Instant);
+
 /// The caches of one process. A worker stays below 64 MB with them full.
 pub(crate) struct Caches {
     plans: Cache<i64, Arc<Plan>>,
@@ -62,6 +65,8 @@ pub(crate) struct Caches {
     pub(crate) runs: Cache<WorkflowKey, Arc<KnownRun>, Bytes>,
     pub(crate) inputs: Cache<WorkflowKey, Arc<KnownInput>, Bytes>,
     pub(crate) outputs: Cache<(WorkflowKey, StepIndex), Arc<str>, Bytes>,
+    /// What is known of an agent's models, with when it was read.
+    pub(crate) models: Cache<(WorkspaceId, AgentType), KnownModels>,
     /// Policies, with when they were read.
     pub(crate) policies: Cache<WorkspaceId, (Arc<Policy>, Instant)>,
     /// Whether what is new is sealed, with when that was read.
@@ -82,6 +87,7 @@ impl Caches {
             runs: Cache::with_weighter(8_192, RUNS_BYTES, Bytes),
             inputs: Cache::with_weighter(8_192, INPUTS_BYTES, Bytes),
             outputs: Cache::with_weighter(8_192, OUTPUTS_BYTES, Bytes),
+            models: Cache::new(1_024),
             policies: Cache::new(1_024),
             sealing: Cache::new(4_096),
             content_keys: Cache::new(1_024),

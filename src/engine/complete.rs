@@ -114,7 +114,11 @@ impl Report {
     fn failed_attempt(&self, error: &StepError) -> AttemptWrite {
         AttemptWrite {
             attempt: self.attempt(),
-            outcome: if matches!(error.failure, Failure::Throttled { .. }) { "throttled" } else { "failed" },
+            outcome: match error.failure {
+                Failure::Throttled { .. } => "throttled",
+                Failure::Unfunded { .. } => "waiting_budget",
+                Failure::Transient | Failure::Permanent => "failed",
+            },
             class: storable(&error.class, 100),
             message: storable(&error.message, 4_000),
             duration_ms: Some(self.duration_ms),
@@ -262,6 +266,7 @@ fn count(reports: &[Report], recorded: &[Recorded]) {
             (Outcome::Failed(error), _) => match error.failure {
                 Failure::Transient => "failed_transient",
                 Failure::Throttled { .. } => "throttled",
+                Failure::Unfunded { .. } => "waiting_budget",
                 Failure::Permanent => "failed_permanent",
             },
             (Outcome::GivenBack, _) => {

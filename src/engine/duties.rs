@@ -10,6 +10,8 @@ use tokio_util::sync::CancellationToken;
 use crate::answer::expire_questions;
 use crate::audit::seal_audit;
 use crate::backoff::Backoff;
+use crate::budgets::{charge_lost, fund_waiting};
+use crate::coordinate::forget_responses;
 use crate::due::queue_due_steps;
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -25,6 +27,8 @@ const QUESTIONS_EVERY: Duration = Duration::from_secs(1);
 const SCHEDULES_EVERY: Duration = Duration::from_secs(1);
 const SEAL_EVERY: Duration = Duration::from_secs(1);
 const FORGET_EVERY: Duration = Duration::from_secs(15);
+const RESPONSES_EVERY: Duration = Duration::from_secs(10);
+const MONEY_EVERY: Duration = Duration::from_millis(500);
 const REBUILD_EVERY: Duration = Duration::from_millis(300);
 const EXPIRE_EVERY: Duration = Duration::from_millis(500);
 const MIRROR_EVERY: Duration = Duration::from_secs(5);
@@ -57,6 +61,17 @@ pub async fn run_duties(engine: &Engine, stop: &CancellationToken) {
         }),
         every(FORGET_EVERY, stop, "forget what is finished", || async {
             forget_finished(engine).await?;
+            Ok(())
+        }),
+        every(MONEY_EVERY, stop, "let steps on that there is money for", || async {
+            fund_waiting(engine).await.map(drop)
+        }),
+        every(engine.config().look_every, stop, "charge lost calls", || async {
+            while charge_lost(engine).await? > 0 {}
+            Ok(())
+        }),
+        every(RESPONSES_EVERY, stop, "forget kept answers", || async {
+            while forget_responses(engine).await? > 0 {}
             Ok(())
         }),
         every(REBUILD_EVERY, stop, "rebuild lost queues", || async { rebuild(engine).await.map(|_| ()) }),

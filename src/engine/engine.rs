@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use crate::accept::{self, Waiting};
 use crate::audit::CheckpointKey;
 use crate::cache::Caches;
+use crate::coordinate::Lessons;
 use crate::error::EngineError;
 use crate::fleet::Fleet;
 use crate::publish::Platforms;
@@ -113,6 +114,7 @@ struct Inner {
     queue: Arc<dyn DispatchQueue>,
     config: EngineConfig,
     caches: Caches,
+    lessons: Lessons,
     fleet: Fleet,
     accepts: mpsc::Sender<Waiting>,
 }
@@ -136,6 +138,7 @@ impl Engine {
                 queue,
                 config,
                 caches: Caches::new(),
+                lessons: Lessons::default(),
                 accepts,
             }),
         };
@@ -161,6 +164,10 @@ impl Engine {
 
     pub(crate) fn caches(&self) -> &Caches {
         &self.inner.caches
+    }
+
+    pub(crate) fn lessons(&self) -> &Lessons {
+        &self.inner.lessons
     }
 
     /// The agent types and workspaces of the deployment, as read at most two

@@ -9,8 +9,8 @@ use galley_core::ids::{StepIndex, WorkflowId, WorkflowKey, WorkspaceId};
 use galley_core::plan::Plan;
 use galley_core::run::{Run, StepState, WorkflowState};
 use galley_store::{
-    ApprovalFilter, ApprovalRow, AttemptRow, Content, PostFilter, PostRow, ResultRow, StoreError, WaitRow,
-    WorkflowRow,
+    ApprovalFilter, ApprovalRow, AttemptRow, Content, DeliberationRow, PostFilter, PostRow, ResultRow,
+    StoreError, WaitRow, WorkflowRow,
 };
 use serde_json::Value;
 
@@ -73,6 +73,8 @@ pub struct WorkflowHistory {
     pub posts: HashMap<StepIndex, PostRow>,
     /// What people are asked about it.
     pub questions: Vec<ApprovalRow>,
+    /// How its attempts came to their models, oldest first.
+    pub deliberations: Vec<DeliberationRow>,
     edited: HashMap<StepIndex, String>,
 }
 
@@ -198,7 +200,18 @@ impl Engine {
                 edited.insert(index, json.map_err(EngineError::Sealed)?);
             }
         }
-        Ok(WorkflowHistory { workflow, input, results, attempts, due, posts, questions, edited })
+        let deliberations = self.store().deliberations_of(key).await?;
+        Ok(WorkflowHistory {
+            workflow,
+            input,
+            results,
+            attempts,
+            due,
+            posts,
+            questions,
+            deliberations,
+            edited,
+        })
     }
 
     /// The times for which a workflow's steps waited for people.

@@ -22,8 +22,8 @@ use galley_core::run::{Run, StepState, WorkflowState};
 use galley_core::ticket::Ticket;
 use galley_probe::{Bug, Rescue, planted, seen};
 use galley_store::{
-    AttemptWrite, AuditWrite, Hashes, InputWrite, LetterClose, LetterOpen, Overtaken, PostOp, ResultWrite,
-    RunWrite, SaveBatch, StoreError, TimerWrite,
+    AttemptWrite, AuditWrite, Hashes, InputWrite, LetterClose, LetterOpen, MoneyWait, Overtaken, PostOp,
+    ResultWrite, RunWrite, SaveBatch, StoreError, TimerWrite,
 };
 use serde_json::Value;
 
@@ -436,7 +436,11 @@ impl Engine {
                     }
                     applied.died += 1;
                 }
-                Effect::Wait { .. } | Effect::StopWaiting { .. } | Effect::LetterClosed { .. } => {}
+                Effect::Wait { .. }
+                | Effect::StopWaiting { .. }
+                | Effect::WaitForMoney { .. }
+                | Effect::MoneyWaitOver { .. }
+                | Effect::LetterClosed { .. } => {}
             }
         }
         if finished {
@@ -609,6 +613,10 @@ fn write_effect(batch: &mut SaveBatch, command: &Command, draft: &Draft, effect:
             batch.timers.push(TimerWrite { key, step: *step, epoch: *epoch, delay_ms: *delay_ms });
         }
         Effect::StopWaiting { step } => batch.stopped.push((key, *step)),
+        Effect::WaitForMoney { step, epoch, needed_micros } => {
+            batch.unfunded.push(MoneyWait { key, step: *step, epoch: *epoch, needed_micros: *needed_micros });
+        }
+        Effect::MoneyWaitOver { step } => batch.funded.push((key, *step)),
         Effect::Died { step, why } => batch.letters.push(letter(command, draft, *step, why)),
         Effect::LetterClosed { step, how } => batch.closed.push(LetterClose {
             key,

@@ -255,6 +255,7 @@ fn why_workflow(history: &WorkflowHistory, queues: &[QueueView], policy: &Policy
                 StepState::InDoubt,
                 StepState::Dead,
                 StepState::WaitingApproval,
+                StepState::WaitingBudget,
                 StepState::Running,
                 StepState::Unknown,
                 StepState::Queued,
@@ -311,6 +312,12 @@ fn why_step(history: &WorkflowHistory, queues: &[QueueView], policy: &Policy, st
             Why::act(format!(
                 "step `{name}`: nobody knows whether post {post} is out{}; look at the account, then `galley post resolve {post} --published`, `--not-there` (sends it) or `--give-up`",
                 last.map(|last| format!(" ({})", last.message)).unwrap_or_default()
+            ))
+        }
+        StepState::WaitingBudget => {
+            let told = last.map_or("there is no money for its next call", |last| last.message.as_str());
+            Why::act(format!(
+                "step `{name}` waits for money: {told}; it goes on by itself when the day or month turns, or after `galley budget set`"
             ))
         }
         StepState::Unknown => {

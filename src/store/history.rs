@@ -58,6 +58,7 @@ fn usage_of(row: &sqlx::postgres::PgRow, from: usize) -> Result<Usage, sqlx::Err
         tokens_out: row.try_get::<i32, _>(from + 3)? as u32,
         cost_micros: row.try_get::<i64, _>(from + 4)? as u64,
         cache_hit: row.try_get(from + 5)?,
+        deliberation: None,
     })
 }
 

@@ -16,9 +16,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (5, "identity", include_str!("../../migrations/0005_identity.sql")),
     (6, "vault", include_str!("../../migrations/0006_vault.sql")),
     (7, "audit_chain", include_str!("../../migrations/0007_audit_chain.sql")),
+    (8, "budgets", include_str!("../../migrations/0008_budgets.sql")),
     (9, "sealed_content", include_str!("../../migrations/0009_sealed_content.sql")),
     (10, "keeping", include_str!("../../migrations/0010_keeping.sql")),
     (11, "approvals_of_step", include_str!("../../migrations/0011_approvals_of_step.sql")),
+    (12, "coordinator", include_str!("../../migrations/0012_coordinator.sql")),
 ];
 
 /// The body that `galley_now()` must have outside tests.

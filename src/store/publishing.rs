@@ -524,7 +524,7 @@ async fn tell(
 }
 
 /// The day of an instant by the rule bound to `$zone, $previous, $since`.
-fn day_of(instant: &str, first: usize) -> String {
+pub(crate) fn day_of(instant: &str, first: usize) -> String {
     let (zone, previous, since) = (first, first + 1, first + 2);
     format!(
         "({instant} AT TIME ZONE CASE WHEN {instant} < ${since}::timestamptz THEN ${previous} ELSE ${zone} END)::date"

@@ -14,8 +14,10 @@ use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use crate::audit::{AuditWrite, write_audit};
+use crate::budgets;
 use crate::content::in_the_clear;
 use crate::error::StoreError;
+use crate::experience;
 use crate::letters::{self, LetterClose, LetterOpen};
 use crate::planted::guarded;
 use crate::pool::{Store, execute};
@@ -112,6 +114,19 @@ pub struct TimerWrite {
     pub delay_ms: u64,
 }
 
+/// A step that waits for money.
+#[derive(Clone, Copy, Debug)]
+pub struct MoneyWait {
+    /// The workflow.
+    pub key: WorkflowKey,
+    /// The step.
+    pub step: StepIndex,
+    /// The epoch it waits at.
+    pub epoch: u32,
+    /// What its next call may cost at most, millionths of a US dollar.
+    pub needed_micros: u64,
+}
+
 /// An input that a person replaced.
 #[derive(Clone, Debug)]
 pub struct InputWrite {
@@ -142,6 +157,10 @@ pub struct SaveBatch {
     pub timers: Vec<TimerWrite>,
     /// Timers to remove.
     pub stopped: Vec<(WorkflowKey, StepIndex)>,
+    /// Steps that wait for money.
+    pub unfunded: Vec<MoneyWait>,
+    /// Steps that do not wait for money any more.
+    pub funded: Vec<(WorkflowKey, StepIndex)>,
     /// Dead letters to open.
     pub letters: Vec<LetterOpen>,
     /// Dead letters to close.
@@ -173,6 +192,8 @@ impl SaveBatch {
             && self.attempts.is_empty()
             && self.timers.is_empty()
             && self.stopped.is_empty()
+            && self.unfunded.is_empty()
+            && self.funded.is_empty()
             && self.letters.is_empty()
             && self.closed.is_empty()
             && self.inputs.is_empty()
@@ -384,6 +405,10 @@ async fn save_side_rows(
     delete_timers(connection, &stopped).await?;
     let timers: Vec<_> = batch.timers.iter().filter(|row| won.contains(&row.key)).collect();
     insert_timers(connection, &timers).await?;
+    let funded: Vec<_> = batch.funded.iter().filter(|(key, _)| won.contains(key)).collect();
+    budgets::money_wait_over(connection, &funded).await?;
+    let unfunded: Vec<_> = batch.unfunded.iter().filter(|row| won.contains(&row.key)).collect();
+    budgets::wait_for_money(connection, &unfunded).await?;
     letters::close(connection, batch.closed.iter().filter(|row| won.contains(&row.key))).await?;
     letters::open(connection, batch.letters.iter().filter(|row| won.contains(&row.key))).await?;
     for input in batch.inputs.iter().filter(|row| won.contains(&row.key)) {
@@ -420,7 +445,8 @@ async fn insert_results(connection: &mut PgConnection, rows: &[&ResultWrite]) ->
     let (free, billed): (Vec<&ResultWrite>, Vec<&ResultWrite>) =
         rows.iter().partition(|row| row.usage == Usage::default());
     insert_free_results(connection, &free).await?;
-    insert_billed_results(connection, &billed).await
+    insert_billed_results(connection, &billed).await?;
+    experience::note(connection, billed.iter().map(|row| (&row.attempt, &row.usage))).await
 }
 
 /// Results of steps that called no provider: their bill is the columns'
@@ -529,7 +555,7 @@ pub(crate) async fn insert_attempts(
         .bind(rows.iter().map(|row| row.usage.provider.as_deref()).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.usage.model.as_deref()).collect::<Vec<_>>());
     execute(connection, insert).await?;
-    Ok(())
+    experience::note(connection, rows.iter().map(|row| (&row.attempt, &row.usage))).await
 }
 
 async fn insert_timers(connection: &mut PgConnection, rows: &[&TimerWrite]) -> Result<(), StoreError> {

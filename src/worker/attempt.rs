@@ -10,10 +10,11 @@ use galley_agents::{Registry, StepContext};
 use galley_core::ids::WorkflowKey;
 use galley_core::publish::PUBLISHER;
 use galley_core::report::StepError;
-use galley_engine::{Claimed, Outcome, Report};
+use galley_engine::{Claimed, Engine, Outcome, Report};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use crate::desk::AttemptDesk;
 use crate::gate::Slot;
 use crate::publish::Postman;
 
@@ -89,6 +90,7 @@ impl Running {
 /// What running an attempt needs.
 #[derive(Debug)]
 pub(crate) struct Runner {
+    pub(crate) engine: Engine,
     pub(crate) registry: Arc<Registry>,
     /// Runs publish steps, where this worker has adapters.
     pub(crate) postman: Option<Postman>,
@@ -162,6 +164,11 @@ impl Runner {
             input: claim.input.clone(),
             cancelled: attempt.cancelled.clone(),
             timeout: claim.timeout,
+            desk: Arc::new(AttemptDesk {
+                engine: self.engine.clone(),
+                claim: Arc::clone(claim),
+                cancelled: attempt.cancelled.clone(),
+            }),
         };
         let run = AssertUnwindSafe(agent.run(context)).catch_unwind();
         tokio::select! {

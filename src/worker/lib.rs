@@ -16,6 +16,7 @@ mod apalis;
 mod attempt;
 mod checks;
 mod committer;
+mod desk;
 mod gate;
 mod lane;
 mod publish;
@@ -120,7 +121,12 @@ pub async fn run(
     let gate = Gate::new(options.concurrency);
     let running = Arc::new(Running::default());
     let postman = options.adapters.clone().map(|adapters| Postman { engine: engine.clone(), adapters });
-    let runner = Arc::new(Runner { registry: Arc::clone(&registry), postman, hard_stop: stop.hard.clone() });
+    let runner = Arc::new(Runner {
+        engine: engine.clone(),
+        registry: Arc::clone(&registry),
+        postman,
+        hard_stop: stop.hard.clone(),
+    });
     let (finished, reports) = mpsc::unbounded_channel();
     let (publish, session) = watch::channel(None);
     let woken: HashMap<AgentType, Arc<Notify>> =
@@ -146,6 +152,7 @@ pub async fn run(
         options.on_recorded.clone(),
     ));
 
+    let student = tokio::spawn(write_lessons(engine.clone(), helpers_stop.clone()));
     let publishes = options.adapters.is_some()
         && agents.iter().any(|agent| agent.as_str() == galley_core::publish::PUBLISHER);
     let checker = publishes.then(|| tokio::spawn(checks::answer(engine.clone(), helpers_stop.clone())));
@@ -179,11 +186,27 @@ pub async fn run(
     {
         tracing::warn!(%error, "could not close session {}; the reaper does", session.id());
     }
-    let _ = tokio::join!(keeper, listener);
+    let _ = tokio::join!(keeper, listener, student);
     if let Some(checker) = checker {
         let _ = checker.await;
     }
     Ok(())
+}
+
+/// Writes down what attempts saw of models, a second's worth at a time.
+async fn write_lessons(engine: Engine, stop: CancellationToken) {
+    loop {
+        let ends = tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(1)) => false,
+            () = stop.cancelled() => true,
+        };
+        if let Err(error) = engine.write_lessons().await {
+            tracing::debug!(%error, "what was seen of models is forgotten");
+        }
+        if ends {
+            return;
+        }
+    }
 }
 
 fn served(specs: &[AgentSpec], options: &WorkerOptions) -> Result<Vec<AgentType>, WorkerError> {

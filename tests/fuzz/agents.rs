@@ -4,9 +4,10 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use galley_agents::{Agent, Answer, Definition, LlmAgent, Provider, Providers, Request, StepContext};
+use galley_agents::{
+    Agent, Answer, CallError, Definition, LlmAgent, NoDesk, Provider, Providers, Request, StepContext,
+};
 use galley_core::ids::{AgentType, WorkflowId};
-use galley_core::report::StepError;
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -30,13 +31,14 @@ impl Provider for Echo {
         "echo"
     }
 
-    async fn complete(&self, request: &Request<'_>) -> Result<Answer, StepError> {
+    async fn complete(&self, request: &Request<'_>) -> Result<Answer, CallError> {
         let asked = request.messages.iter().map(|message| message.text.len()).sum::<usize>();
         Ok(Answer {
             text: json!({ "asked": asked }).to_string(),
             model: request.model.to_owned(),
             tokens_in: 0,
             tokens_out: 0,
+            tokens_cached: 0,
             cut: false,
         })
     }
@@ -81,6 +83,7 @@ pub fn template(data: &[u8]) {
         input: Arc::new(input),
         cancelled: CancellationToken::new(),
         timeout: Duration::from_secs(60),
+        desk: Arc::new(NoDesk),
     };
     if let Err(error) = RUNTIME.block_on(agent.run(step)) {
         assert_eq!(error.class, "bad_prompt", "{error:?}");

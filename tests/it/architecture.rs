@@ -283,7 +283,8 @@ fn folders_and_registries_agree() {
         let source = read(&root().join(registry));
         let files = files(folder, ending);
         assert!(!files.is_empty(), "{folder} is empty");
-        for file in files {
+        // The price list is no agent.
+        for file in files.iter().filter(|file| !file.ends_with("agents/models.toml")) {
             let name = file.rsplit('/').next().unwrap();
             let stem = name.trim_end_matches(ending);
             let named = source.contains(name) || source.contains(&format!("\"{stem}\""));

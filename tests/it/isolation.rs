@@ -15,7 +15,8 @@ use crate::harness::posts::{bed, question, submit};
 use crate::harness::{Api, Bed, Network, request};
 
 /// Tables that belong to no workspace.
-const FLEET: [&str; 5] = ["_sqlx_migrations", "agents", "audit_sealer", "sessions", "workspaces"];
+const FLEET: [&str; 6] =
+    ["_sqlx_migrations", "agents", "audit_sealer", "fleet_experience", "sessions", "workspaces"];
 
 async fn tenant_tables(bed: &Bed) -> Vec<String> {
     bed.texts(

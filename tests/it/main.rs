@@ -10,6 +10,7 @@
 mod accept;
 mod architecture;
 mod audit_chain;
+mod budgets;
 mod canary;
 mod cancel;
 mod collaboration;

@@ -52,6 +52,8 @@ fn table() -> BTreeMap<&'static str, Option<Route>> {
         ("listApprovals", route(ANY, none)),
         ("showApproval", route(ANY, none)),
         ("getAutomation", route(ANY, none)),
+        ("getBudget", route(ANY, none)),
+        ("listSpend", route(ANY, none)),
         ("listAccounts", route(ANY, none)),
         ("listSchedules", route(ANY, none)),
         ("showSchedule", route(ANY, none)),
@@ -112,6 +114,11 @@ fn table() -> BTreeMap<&'static str, Option<Route>> {
                 })
             }),
         ),
+        (
+            "setBudget",
+            route(ADMIN, |_| json!({ "dayMicros": null, "monthMicros": null, "workflowMicros": null })),
+        ),
+        ("setWorkflowBudget", route(ADMIN, |_| json!({ "limitMicros": null }))),
         ("createKey", route(ADMIN, |world| key(world.id))),
         ("revokeKey", route(ADMIN, none)),
         (

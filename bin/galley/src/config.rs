@@ -134,12 +134,31 @@ config! {
     }
     /// Who answers the prompts.
     providers: Providers {
-        /// An OpenAI-compatible service: the URL before `/chat/completions`.
+        /// OpenAI, or a service that speaks as it does: the URL before
+        /// `/chat/completions`, where it is not OpenAI's own.
         openai_base_url: Option<String> = "", "GALLEY_OPENAI_BASE_URL";
         /// Its key; none for a local service that asks for none.
         openai_api_key: Option<SecretString> = "", "GALLEY_OPENAI_API_KEY";
         /// The model that answers when an agent names none.
         openai_model: Option<String> = "", "GALLEY_OPENAI_MODEL";
+        /// Anthropic's URL, where it is not the public one.
+        anthropic_base_url: Option<String> = "", "GALLEY_ANTHROPIC_BASE_URL";
+        /// Its key.
+        anthropic_api_key: Option<SecretString> = "", "GALLEY_ANTHROPIC_API_KEY";
+        /// The model that answers when an agent names none.
+        anthropic_model: Option<String> = "", "GALLEY_ANTHROPIC_MODEL";
+        /// Gemini's URL, where it is not the public one.
+        gemini_base_url: Option<String> = "", "GALLEY_GEMINI_BASE_URL";
+        /// Its key.
+        gemini_api_key: Option<SecretString> = "", "GALLEY_GEMINI_API_KEY";
+        /// The model that answers when an agent names none.
+        gemini_model: Option<String> = "", "GALLEY_GEMINI_MODEL";
+        /// Ollama's URL, where it is not this machine's.
+        ollama_base_url: Option<String> = "", "GALLEY_OLLAMA_BASE_URL";
+        /// The model that answers when an agent names none.
+        ollama_model: Option<String> = "", "GALLEY_OLLAMA_MODEL";
+        /// Most calls at once to each of them from this process; none: any number.
+        max_concurrency: Option<usize> = "", "GALLEY_PROVIDER_CONCURRENCY";
         /// Whether the built-in provider of sample copy may answer.
         offline_enabled: bool = "true", "GALLEY_OFFLINE_ENABLED";
         /// Milliseconds it waits before it answers.

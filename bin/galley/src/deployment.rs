@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use galley_agents::{
-    Definitions, OfflineConfig, OfflineOrders, OpenAiConfig, ProviderConfig, RegisterError, Registry,
+    Definitions, OfflineConfig, OfflineOrders, Prices, ProviderConfig, RegisterError, Registry, RemoteConfig,
 };
 use galley_api::{ApiConfig, KeySet, RateLimits, Signer, TokenRules};
 use galley_engine::queue::{QueueError, RedisConfig, RedisQueue, RedisRates};
@@ -153,10 +153,14 @@ pub(crate) fn registry(config: &Config) -> Result<Registry, Failure> {
     if let Some(folder) = &config.worker.agents_dir {
         definitions = definitions.with_folder(folder).map_err(definition)?;
     }
-    let providers = galley_agents::Providers::new(providers(&config.providers)?).map_err(|why| {
+    let mut prices = Prices::built_in().map_err(definition)?;
+    if let Some(folder) = &config.worker.agents_dir {
+        prices = prices.with_folder(folder).map_err(definition)?;
+    }
+    let providers = galley_agents::Providers::new(providers(&config.providers)?, prices).map_err(|why| {
         Failure::usage("the providers are not configured right")
             .detail(why)
-            .hint("see GALLEY_OPENAI_BASE_URL, GALLEY_OPENAI_API_KEY and GALLEY_OPENAI_MODEL in docs/configuration.md")
+            .hint("see the providers in docs/configuration.md")
     })?;
     let mut registry = Registry::new();
     registry.register_definitions(definitions, &Arc::new(providers)).map_err(register)?;
@@ -173,19 +177,29 @@ fn definition(error: galley_agents::LoadError) -> Failure {
 }
 
 fn providers(config: &Providers) -> Result<ProviderConfig, Failure> {
-    let openai = match (&config.openai_base_url, &config.openai_model) {
-        (None, None) if config.openai_api_key.is_none() => None,
-        (Some(base_url), Some(model)) => Some(OpenAiConfig {
-            base_url: base_url.clone(),
-            api_key: config.openai_api_key.clone(),
-            model: model.clone(),
-        }),
-        _ => {
-            return Err(Failure::usage("the OpenAI-compatible provider is configured in part")
-                .detail("it needs both a base URL and a model; the key is optional")
-                .hint("set GALLEY_OPENAI_BASE_URL and GALLEY_OPENAI_MODEL, or neither of them and no key"));
-        }
-    };
+    let remote =
+        |name: &str, base_url: &Option<String>, api_key: &Option<SecretString>, model: &Option<String>| {
+            match model {
+                Some(model) => Ok(Some(RemoteConfig {
+                    base_url: base_url.clone(),
+                    api_key: api_key.clone(),
+                    model: model.clone(),
+                    max_concurrency: config.max_concurrency,
+                })),
+                None if base_url.is_none() && api_key.is_none() => Ok(None),
+                None => {
+                    let variable = format!("GALLEY_{}_MODEL", name.to_uppercase());
+                    Err(Failure::usage(format!("the provider {name} is configured in part"))
+                        .detail("it needs the model that answers when an agent names none")
+                        .hint(format!("set {variable}, or nothing about {name}")))
+                }
+            }
+        };
+    let openai = remote("openai", &config.openai_base_url, &config.openai_api_key, &config.openai_model)?;
+    let anthropic =
+        remote("anthropic", &config.anthropic_base_url, &config.anthropic_api_key, &config.anthropic_model)?;
+    let gemini = remote("gemini", &config.gemini_base_url, &config.gemini_api_key, &config.gemini_model)?;
+    let ollama = remote("ollama", &config.ollama_base_url, &None, &config.ollama_model)?;
     let offline = OfflineConfig {
         enabled: config.offline_enabled,
         defaults: OfflineOrders {
@@ -196,7 +210,7 @@ fn providers(config: &Providers) -> Result<ProviderConfig, Failure> {
             rubbish: config.offline_rubbish,
         },
     };
-    Ok(ProviderConfig { offline, openai })
+    Ok(ProviderConfig { offline, openai, anthropic, gemini, ollama, ..ProviderConfig::default() })
 }
 
 /// How this process calls itself among workers.

@@ -5,6 +5,7 @@ pub(crate) mod agents;
 pub(crate) mod approvals;
 pub(crate) mod audit;
 pub(crate) mod automation;
+pub(crate) mod budgets;
 pub(crate) mod dead_letters;
 pub(crate) mod events;
 pub(crate) mod health;

@@ -1,6 +1,7 @@
 //! The automation config: the policy of a workspace.
 
 use galley_core::automation::{AutomationConfig, Mode};
+use galley_core::choice::Weights;
 use galley_core::ids::{AgentType, WorkspaceId};
 use galley_engine::Policy;
 use jiff::Timestamp;
@@ -42,6 +43,8 @@ pub struct Automation {
     pub min_spacing_minutes: u32,
     /// Hours after which an approval that nobody gave expires.
     pub approval_expiry_hours: u32,
+    /// What matters how much when a model is chosen.
+    pub model_weights: ModelWeights,
     /// Rises with every change; 0: nobody set one, this is the careful default.
     pub version: u64,
     /// From when days count in `timeZone`, while that is still to come.
@@ -80,12 +83,45 @@ impl Automation {
             time_zone: config.time_zone,
             min_spacing_minutes: config.min_spacing_minutes,
             approval_expiry_hours: config.approval_expiry_hours,
+            model_weights: config.model_weights.into(),
             version: version.unsigned_abs(),
             time_zone_in_force_from,
             time_zone_until_then,
             updated_by: row.updated_by,
             updated_at: row.updated_at,
         }
+    }
+}
+
+/// What matters how much when a model is chosen, each 0 (not at all) to 5.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ModelWeights {
+    /// Rating × success rate.
+    #[schema(minimum = 0, maximum = 5)]
+    pub quality: f64,
+    /// Cost per run.
+    #[schema(minimum = 0, maximum = 5)]
+    pub cost: f64,
+    /// Run time.
+    #[schema(minimum = 0, maximum = 5)]
+    pub latency: f64,
+    /// How curious the choice is; 0: it never tries what looks worse.
+    #[schema(minimum = 0, maximum = 5)]
+    pub exploration: f64,
+}
+
+impl From<Weights> for ModelWeights {
+    fn from(weights: Weights) -> Self {
+        let Weights { quality, cost, latency, exploration } = weights;
+        Self { quality, cost, latency, exploration }
+    }
+}
+
+impl From<ModelWeights> for Weights {
+    fn from(weights: ModelWeights) -> Self {
+        let ModelWeights { quality, cost, latency, exploration } = weights;
+        Self { quality, cost, latency, exploration }
     }
 }
 
@@ -131,6 +167,9 @@ pub struct SetAutomation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 2160)]
     pub approval_expiry_hours: Option<u32>,
+    /// What matters how much when a model is chosen; absent: as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_weights: Option<ModelWeights>,
     /// The version that was looked at: refused with 409 when there is a newer
     /// one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -151,6 +190,7 @@ impl SetAutomation {
             time_zone: self.time_zone.unwrap_or(current.time_zone),
             min_spacing_minutes: self.min_spacing_minutes.unwrap_or(current.min_spacing_minutes),
             approval_expiry_hours: self.approval_expiry_hours.unwrap_or(current.approval_expiry_hours),
+            model_weights: self.model_weights.map_or(current.model_weights, Into::into),
         }
     }
 }

@@ -11,6 +11,7 @@ mod agents;
 mod approvals;
 mod audit;
 mod automation;
+mod budgets;
 mod collaboration;
 mod dead_letters;
 mod definition;
@@ -33,7 +34,10 @@ pub use accounts::{Account, AccountTest, AddAccount};
 pub use agents::{Agent, RetryPolicy};
 pub use approvals::{Approval, ApprovalDetail, Approve};
 pub use audit::{AuditCheckpoint, AuditLine};
-pub use automation::{Automation, SetAutomation};
+pub use automation::{Automation, ModelWeights, SetAutomation};
+pub use budgets::{
+    Budget, BudgetCounter, BudgetPeriod, Saved, SetBudget, SetWorkflowBudget, Spend, SpendBy, SpendItem,
+};
 pub use collaboration::{Collaboration, CriticalStep, Loss, Span, SpanKind};
 pub use dead_letters::{
     DeadLetter, DeadLetterDetail, DeadLetterGroup, RefusedRepair, RepairFilter, RepairOutcome,
@@ -50,7 +54,7 @@ pub use posts::{
 pub use problem::{Problem, ProblemAt};
 pub use queues::{LimitQueue, PauseQueue, Queue};
 pub use schedules::{AddSchedule, MissedRuns, Schedule, ScheduleDetail, ScheduleState, SetSchedule};
-pub use tasks::{AgentTaskHistory, Attempt, TaskError, TaskResult};
+pub use tasks::{AgentTaskHistory, Attempt, ModelChoice, ModelScore, TaskError, TaskResult};
 pub use templates::Template;
 pub use why::Why;
 pub use words::{

@@ -1,6 +1,8 @@
 //! Tasks: a step's history, in the words of AgentTaskHistory.
 
+use galley_core::choice::{Score, WhyNot};
 use galley_core::ids::{WorkflowId, WorkspaceId};
+use galley_core::report::Deliberation;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -46,6 +48,72 @@ pub struct AgentTaskHistory {
     pub state: TaskState,
     /// Every attempt, oldest first.
     pub attempts: Vec<Attempt>,
+    /// How its attempts came to their models, oldest first; empty for agents
+    /// that ask none.
+    #[serde(default)]
+    pub choices: Vec<ModelChoice>,
+}
+
+/// How an attempt came to its model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelChoice {
+    /// The attempt's epoch.
+    pub epoch: u32,
+    /// The model that was chosen, `provider:model`.
+    pub model: String,
+    /// The version of the prompt: equal templates have equal ones.
+    pub prompt: String,
+    /// Why this model.
+    pub reason: String,
+    /// Calls to providers, repairs and fallbacks included.
+    pub calls: u16,
+    /// What every candidate was expected to be worth.
+    pub scores: Vec<ModelScore>,
+}
+
+/// What a candidate was expected to be worth when a model was chosen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelScore {
+    /// `provider:model`.
+    pub name: String,
+    /// Expected rating, 1 to 5.
+    pub quality: f64,
+    /// Expected success rate, 0 to 1.
+    pub success: f64,
+    /// Expected cost of a run, millionths of a US dollar.
+    pub cost_micros: u64,
+    /// Expected run time, milliseconds.
+    pub latency_ms: u64,
+    /// What it all comes to; comparable within one choice only.
+    pub utility: f64,
+    /// Whether it was chosen to learn more about it.
+    pub explored: bool,
+    /// Why it could not be chosen: `budget` or `unhealthy`.
+    pub why_not: Option<String>,
+}
+
+impl ModelChoice {
+    /// The choice of the attempt of an epoch.
+    pub(crate) fn of(epoch: u32, deliberation: &Deliberation) -> Self {
+        let Deliberation { prompt, model, reason, scores, calls } = deliberation.clone();
+        Self { epoch, model, prompt, reason, calls, scores: scores.into_iter().map(ModelScore::of).collect() }
+    }
+}
+
+impl ModelScore {
+    fn of(score: Score) -> Self {
+        let Score { name, quality, success, cost_micros, latency_ms, utility, explored, why_not, .. } = score;
+        let why_not = why_not.map(|why| {
+            match why {
+                WhyNot::Budget => "budget",
+                WhyNot::Unhealthy => "unhealthy",
+            }
+            .to_owned()
+        });
+        Self { name, quality, success, cost_micros, latency_ms, utility, explored, why_not }
+    }
 }
 
 /// How a task ended, and its bill.
@@ -88,7 +156,8 @@ pub struct TaskError {
 pub struct Attempt {
     /// The fencing counter of its claim.
     pub epoch: u32,
-    /// `succeeded`, `failed`, `throttled`, `crashed` or `overdue`.
+    /// `succeeded`, `failed`, `throttled`, `waiting_budget`, `crashed` or
+    /// `overdue`.
     pub outcome: String,
     /// The worker session that ran it, where it is recorded.
     pub session: Option<i64>,

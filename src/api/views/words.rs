@@ -94,6 +94,9 @@ pub enum TaskState {
     Unknown,
     /// Only a person can find out whether its post went out.
     InDoubt,
+    /// A budget has no room for its next call: it goes on when the budget is
+    /// raised or its period turns.
+    WaitingBudget,
 }
 
 impl TaskState {
@@ -119,6 +122,7 @@ impl From<run::StepState> for TaskState {
             run::StepState::WaitingApproval => Self::WaitingApproval,
             run::StepState::Unknown => Self::Unknown,
             run::StepState::InDoubt => Self::InDoubt,
+            run::StepState::WaitingBudget => Self::WaitingBudget,
         }
     }
 }
@@ -139,6 +143,7 @@ impl From<TaskState> for run::StepState {
             TaskState::WaitingApproval => Self::WaitingApproval,
             TaskState::Unknown => Self::Unknown,
             TaskState::InDoubt => Self::InDoubt,
+            TaskState::WaitingBudget => Self::WaitingBudget,
         }
     }
 }

@@ -194,7 +194,7 @@ impl Engine {
     /// Whether what is new in a workspace is sealed; as it was at most
     /// [`EngineConfig::policy_memory`](crate::EngineConfig::policy_memory) ago,
     /// read with the policy wherever that is read.
-    async fn seals(&self, workspace: WorkspaceId) -> Result<bool, StoreError> {
+    pub(crate) async fn seals(&self, workspace: WorkspaceId) -> Result<bool, StoreError> {
         if let Some((sealed, read)) = self.caches().sealing.get(&workspace)
             && read.elapsed() < self.config().policy_memory
         {

@@ -37,6 +37,9 @@ fn find(world: &World<'_>) -> Vec<String> {
                         children.any(|child| flow.run.step(child).is_some_and(|c| !c.state.is_final()));
                     (!open).then(|| "all its children are final".to_owned())
                 }
+                StepState::WaitingBudget => {
+                    Some("it waits for money, and no workspace has a budget".to_owned())
+                }
                 // A person's turn, or over.
                 StepState::WaitingApproval | StepState::InDoubt | StepState::Dead => None,
                 StepState::Succeeded | StepState::Skipped | StepState::Failed | StepState::Cancelled => None,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use galley_agents::{FnAgent, Registry, StepContext, output};
+use galley_agents::{Definition, FnAgent, LlmAgent, Providers, Registry, StepContext, output};
 use galley_core::agent::AgentSpec;
 use galley_core::ids::{AgentType, WorkspaceId};
 use galley_core::report::{StepError, StepOutput};
@@ -19,6 +19,8 @@ type Run = Arc<dyn Fn(StepContext) -> BoxFuture<'static, Result<StepOutput, Step
 #[derive(Clone, Default)]
 pub(crate) struct Agents {
     agents: Vec<(AgentSpec, Run)>,
+    /// Agents defined as data: name, TOML, and who they ask.
+    defined: Vec<(String, String, Arc<Providers>)>,
     log: Arc<Mutex<Log>>,
 }
 
@@ -65,6 +67,12 @@ impl Agents {
         self
     }
 
+    /// One more agent, defined as data.
+    pub(crate) fn with_definition(mut self, name: &str, toml: &str, providers: &Arc<Providers>) -> Self {
+        self.defined.push((name.to_owned(), toml.to_owned(), Arc::clone(providers)));
+        self
+    }
+
     /// The last agent's output must fit this schema.
     pub(crate) fn with_output_schema(mut self, schema: Value) -> Self {
         self.agents.last_mut().unwrap().0.output_schema = schema;
@@ -73,7 +81,8 @@ impl Agents {
 
     /// The specs, to register them without a worker.
     pub(crate) fn specs(&self) -> Vec<AgentSpec> {
-        self.agents.iter().map(|(spec, _)| spec.clone()).collect()
+        let defined = self.defined.iter().map(|(name, toml, _)| defined(name, toml).spec().clone());
+        self.agents.iter().map(|(spec, _)| spec.clone()).chain(defined).collect()
     }
 
     /// A registry for one worker.
@@ -90,6 +99,9 @@ impl Agents {
                     }
                 }))
                 .unwrap();
+        }
+        for (name, toml, providers) in &self.defined {
+            registry.register(LlmAgent::new(defined(name, toml), Arc::clone(providers)).unwrap()).unwrap();
         }
         registry
     }
@@ -116,6 +128,10 @@ impl Agents {
         let name = (AgentType::new(agent).unwrap(), workspace);
         self.log.lock().unwrap().most.get(&name).copied().unwrap_or_default()
     }
+}
+
+fn defined(name: &str, toml: &str) -> Definition {
+    Definition::parse(&format!("{name}.toml"), name, toml).unwrap()
 }
 
 /// Counts an attempt while it runs, however it ends.
@@ -151,7 +167,7 @@ impl Drop for Inside {
 }
 
 /// Attempts wait here until the test lets them go, once and for all.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Latch(Arc<watch::Sender<bool>>);
 
 impl Latch {

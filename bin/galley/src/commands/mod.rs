@@ -9,6 +9,7 @@ mod audit;
 mod automation;
 mod bench;
 mod bench_worker;
+mod budget;
 mod completions;
 mod dead;
 mod demo;
@@ -22,6 +23,7 @@ mod queue;
 mod schedule;
 mod scheduler;
 mod secret;
+mod spend;
 mod task;
 mod template;
 mod token;
@@ -65,6 +67,8 @@ commands! {
     post::Post,
     approval::Approval,
     automation::Automation,
+    budget::Budget,
+    spend::Spend,
     account::Account,
     schedule::Schedule,
     dead::Dead,

@@ -6,7 +6,7 @@ mod post;
 mod timeline;
 mod workflow;
 
-use galley_api::views::{AgentTaskHistory, Attempt, DeadLetterDetail};
+use galley_api::views::{AgentTaskHistory, Attempt, DeadLetterDetail, ModelChoice};
 use serde_json::Value;
 
 pub(crate) use self::live::{ended, watch};
@@ -24,7 +24,9 @@ pub(crate) fn prose_width() -> usize {
 
 /// Money as people see it.
 pub(crate) fn dollars(micros: u64) -> String {
-    format!("${:.4}", micros as f64 / 1_000_000.0)
+    let micros = micros as f64 / 1_000_000.0;
+    // Whole cents as they are written; fractions of them as far as they go.
+    if (micros * 100.0).fract().abs() < 1e-9 { format!("${micros:.2}") } else { format!("${micros:.4}") }
 }
 
 /// One task with its input, output and attempts.
@@ -46,6 +48,7 @@ pub(crate) fn task(task: &AgentTaskHistory) -> String {
         }
     }
     text.push_str(&attempts(&task.attempts));
+    text.push_str(&choices(&task.choices));
     text.push_str(&section("Input", &task.input));
     if !task.output.is_null() {
         text.push_str(&format!(
@@ -53,6 +56,41 @@ pub(crate) fn task(task: &AgentTaskHistory) -> String {
             style::STRONG.on("Output"),
             output::of(&task.output, prose_width())
         ));
+    }
+    text
+}
+
+/// How a task's attempts came to their models.
+fn choices(choices: &[ModelChoice]) -> String {
+    let Some(last) = choices.last() else { return String::new() };
+    let mut text = format!("\n{}\n", style::STRONG.on("Model"));
+    text.push_str(&format!(
+        "{}: {}\n{}\n",
+        last.model,
+        last.reason,
+        style::DIM.on(&format!("prompt {}, {} calls", last.prompt, last.calls))
+    ));
+    if last.scores.len() > 1 {
+        let mut table =
+            Table::new(&["CANDIDATE", ">RATING", ">SUCCESS", ">COST", ">TIME", ">UTILITY", "~NOTE"]);
+        for score in &last.scores {
+            let note = match (&score.why_not, score.explored) {
+                (Some(why), _) => why.clone(),
+                (None, true) => "to learn more about it".into(),
+                (None, false) if score.name == last.model => "chosen".into(),
+                _ => String::new(),
+            };
+            table.row(vec![
+                cell(&score.name),
+                cell(format!("{:.1}", score.quality)),
+                cell(format!("{:.0} %", score.success * 100.0)),
+                cell(dollars(score.cost_micros)),
+                cell(time::run_time(score.latency_ms)),
+                cell(format!("{:.3}", score.utility)),
+                cell(note),
+            ]);
+        }
+        text.push_str(&table.render(print::data_width()));
     }
     text
 }

@@ -36,6 +36,10 @@ fn note(detail: &WorkflowDetail, part: &Contribution) -> crate::table::Cell {
     match (part.state.word(), &part.due_at, error) {
         ("in_doubt", ..) => painted("nobody knows whether it is out: look, then resolve it", style::BAD),
         ("waiting_approval", ..) => painted(reason.unwrap_or("waits for a person"), style::WARN),
+        ("waiting_budget", _, error) => {
+            let told = error.unwrap_or_else(|| "there is no money for its next call".into());
+            painted(told.trim_start_matches("waiting_budget: ").to_owned(), style::WARN)
+        }
         ("unknown", due, _) => {
             let when = due.as_deref().map_or("soon".into(), time::ago);
             painted(format!("perhaps out; Galley finds out {when}"), style::WARN)

@@ -123,7 +123,7 @@ fn the_schema_of_a_definition_has_the_fields_of_a_definition() {
 }
 
 #[test]
-fn a_task_has_exactly_the_promised_fields_and_two_more() {
+fn a_task_has_exactly_the_promised_fields_and_three_more() {
     let api = described();
     let fields = api["components"]["schemas"]["AgentTaskHistory"]["properties"].as_object().unwrap();
     let mut promised = vec![
@@ -142,6 +142,7 @@ fn a_task_has_exactly_the_promised_fields_and_two_more() {
         "completedAt",
         "state",
         "attempts",
+        "choices",
     ];
     promised.sort_unstable();
     let mut fields: Vec<_> = fields.keys().map(String::as_str).collect();

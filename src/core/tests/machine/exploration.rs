@@ -68,7 +68,13 @@ fn a_step_without_money_waits_for_it() {
         100,
         &[Running, Waiting, Succeeded],
     );
-    world("a", &TWO_TRIES, Budget { unfundeds: 1, restores: 1, ..NOTHING }, 50, &[Running, Waiting, Succeeded]);
+    world(
+        "a",
+        &TWO_TRIES,
+        Budget { unfundeds: 1, restores: 1, ..NOTHING },
+        50,
+        &[Running, Waiting, Succeeded],
+    );
 }
 
 #[test]

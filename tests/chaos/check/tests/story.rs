@@ -244,6 +244,8 @@ impl Story {
                     let due_at = at + SignedDuration::from_millis(delay_ms as i64);
                     dump.timers.push(TimerRow { workspace_id, workflow_id: id, step, epoch, due_at });
                 }
+                // Nobody in these stories has a budget.
+                Follows::WaitForMoney { .. } | Follows::MoneyWaitOver { .. } => {}
                 Follows::StopWaiting { step } => {
                     dump.timers.retain(|t| !same(t.workspace_id, t.workflow_id, t.step, step));
                 }

@@ -1,4 +1,5 @@
-//! Any OpenAI-compatible chat completions service, through `genai`.
+//! A provider over HTTP, through `genai`: anything that speaks as OpenAI does,
+//! Anthropic, Gemini, Ollama.
 //!
 //! The key is sent to the configured base URL and appears nowhere else: errors
 //! quote a shortened response body with the key cut out, and never the request.
@@ -10,6 +11,7 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use galley_core::money::Tokens;
 use galley_core::report::StepError;
 use genai::adapter::AdapterKind;
 use genai::chat::{ChatMessage, ChatOptions, ChatRequest, ChatResponseFormat, ReasoningEffort, StopReason};
@@ -19,7 +21,7 @@ use jiff::fmt::rfc2822;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use crate::provider::{Answer, Provider, Request, Role};
+use crate::provider::{Answer, Bill, CallError, Provider, Request, Role};
 
 /// How long connecting may take; the whole call is bounded by the step.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,42 +38,87 @@ const LARGEST_ANSWER: usize = 1024 * 1024;
 /// Where the service is and how to use it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct OpenAiConfig {
-    /// The URL before `/chat/completions`, such as `http://localhost:11434/v1`.
-    pub base_url: String,
+pub struct RemoteConfig {
+    /// The URL before the operation, such as `http://localhost:1234/v1`; absent:
+    /// the provider's own.
+    #[serde(default)]
+    pub base_url: Option<String>,
     /// The key; absent for a local service that asks for none.
     #[serde(default)]
     pub api_key: Option<SecretString>,
     /// The model for candidates that name none.
     pub model: String,
+    /// Most calls at once from this process; absent: any number.
+    #[serde(default)]
+    pub max_concurrency: Option<usize>,
 }
 
-/// An OpenAI-compatible service.
-pub struct OpenAi {
+/// What a service speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// Chat completions, as OpenAI's.
+    OpenAi,
+    /// Anthropic's messages.
+    Anthropic,
+    /// Gemini's content generation.
+    Gemini,
+    /// Ollama's chat.
+    Ollama,
+}
+
+impl Dialect {
+    fn adapter(self) -> AdapterKind {
+        match self {
+            Self::OpenAi => AdapterKind::OpenAI,
+            Self::Anthropic => AdapterKind::Anthropic,
+            Self::Gemini => AdapterKind::Gemini,
+            Self::Ollama => AdapterKind::Ollama,
+        }
+    }
+
+    fn base_url(self) -> &'static str {
+        match self {
+            Self::OpenAi => "https://api.openai.com/v1",
+            Self::Anthropic => "https://api.anthropic.com/v1",
+            Self::Gemini => "https://generativelanguage.googleapis.com/v1beta",
+            Self::Ollama => "http://localhost:11434",
+        }
+    }
+}
+
+/// A provider over HTTP.
+pub struct Remote {
+    name: String,
+    dialect: Dialect,
     client: Client,
     endpoint: Endpoint,
     api_key: Option<SecretString>,
     model: String,
+    max_concurrency: Option<usize>,
 }
 
-impl fmt::Debug for OpenAi {
+impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenAi").field("model", &self.model).finish_non_exhaustive()
+        f.debug_struct("Remote").field("name", &self.name).field("model", &self.model).finish_non_exhaustive()
     }
 }
 
-impl OpenAi {
+impl Remote {
     /// Prepares a client; nothing is sent.
     ///
     /// # Errors
     /// What is wrong with the configuration and what to do.
-    pub fn new(config: OpenAiConfig) -> Result<Self, String> {
-        let OpenAiConfig { base_url, api_key, model } = config;
+    pub fn new(name: &str, dialect: Dialect, config: RemoteConfig) -> Result<Self, String> {
+        let RemoteConfig { base_url, api_key, model, max_concurrency } = config;
+        let base_url = base_url.unwrap_or_else(|| dialect.base_url().to_owned());
         if !(base_url.starts_with("https://") || base_url.starts_with("http://")) {
-            return Err("openai.base_url must begin with https:// or http://".into());
+            return Err(format!("{name}.base_url must begin with https:// or http://"));
         }
         if model.trim().is_empty() {
-            return Err("openai.model is empty: name the model that answers by default".into());
+            return Err(format!("{name}.model is empty: name the model that answers by default"));
+        }
+        if max_concurrency == Some(0) {
+            return Err(format!("{name}.max_concurrency is 0: nothing could be asked"));
         }
         // reqwest is built without a TLS provider of its own; a program that
         // installed one keeps it.
@@ -81,11 +128,11 @@ impl OpenAi {
         let client = Client::builder()
             .with_web_config(WebConfig::default().with_connect_timeout(CONNECT_TIMEOUT))
             .build()
-            .map_err(|error| format!("the HTTP client of provider openai cannot be made: {error}"))?;
+            .map_err(|error| format!("the HTTP client of provider {name} cannot be made: {error}"))?;
         // genai joins `chat/completions` to the base, which would replace a
         // last segment that does not end in a slash.
         let endpoint = Endpoint::from_owned(format!("{}/", base_url.trim_end_matches('/')));
-        Ok(Self { client, endpoint, api_key, model })
+        Ok(Self { name: name.to_owned(), dialect, client, endpoint, api_key, model, max_concurrency })
     }
 
     /// A body as an error may show it: short, one line, without the key.
@@ -102,44 +149,56 @@ impl OpenAi {
         quoted
     }
 
-    fn classify(&self, error: &genai::Error) -> StepError {
+    /// What an error means for the step, and for the bill. Providers charge for
+    /// completions: a refusal, or an error of theirs, costs nothing; a
+    /// connection that was lost after the question, or an answer that cannot be
+    /// read, may have cost anything.
+    fn classify(&self, error: &genai::Error) -> CallError {
         if let genai::Error::WebModelCall { webc_error, .. } = error {
             return match webc_error {
                 webc::Error::ResponseFailedStatus { status, body, headers } => {
                     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
                     let retry_after_ms =
                         retry_after_ms(header("retry-after-ms"), header("retry-after"), header("date"));
-                    by_status(status.as_u16(), retry_after_ms, body, &self.quote(body))
+                    CallError::free(by_status(status.as_u16(), retry_after_ms, body, &self.quote(body)))
                 }
                 webc::Error::ResponseFailedNotJson { body, .. }
                 | webc::Error::ResponseFailedInvalidJson { body, .. } => {
                     let message = format!("the provider's response is not JSON: {}", self.quote(body));
-                    StepError::transient("bad_output", message)
-                }
-                webc::Error::Reqwest(error) if error.is_timeout() => {
-                    StepError::transient("provider_timeout", "the provider did not answer in time")
+                    CallError::unknown(StepError::transient("bad_output", message))
                 }
                 // What is left is a connection that could not be made or was
                 // lost. The cause may name the URL, so it is not quoted.
-                webc::Error::Reqwest(error) if error.is_connect() => {
-                    StepError::transient("provider_unreachable", "no connection to the provider")
-                }
-                _ => StepError::transient("provider_unreachable", "the connection to the provider was lost"),
+                webc::Error::Reqwest(error) if error.is_connect() => CallError::free(StepError::transient(
+                    "provider_unreachable",
+                    "no connection to the provider",
+                )),
+                webc::Error::Reqwest(error) if error.is_timeout() => CallError::unknown(
+                    StepError::transient("provider_timeout", "the provider did not answer in time"),
+                ),
+                _ => CallError::unknown(StepError::transient(
+                    "provider_unreachable",
+                    "the connection to the provider was lost",
+                )),
             };
         }
         match error {
             genai::Error::ChatResponseGeneration { .. }
             | genai::Error::NoChatResponse { .. }
             | genai::Error::ChatResponse { .. }
-            | genai::Error::InvalidJsonResponseElement { .. } => {
-                StepError::transient("bad_output", "the provider's response is not a chat completion")
-            }
+            | genai::Error::InvalidJsonResponseElement { .. } => CallError::unknown(StepError::transient(
+                "bad_output",
+                "the provider's response is not a chat completion",
+            )),
             // Everything else fails before anything is sent. Its text may
             // hold the base URL, which may hold a password.
-            _ => StepError::permanent(
+            _ => CallError::free(StepError::permanent(
                 "provider_config",
-                "the request could not be made: check base_url, api_key and model of provider openai",
-            ),
+                format!(
+                    "the request could not be made: check base_url, api_key and model of provider {}",
+                    self.name
+                ),
+            )),
         }
     }
 }
@@ -178,16 +237,20 @@ fn retry_after_ms(millis: Option<&str>, after: Option<&str>, date: Option<&str>)
 }
 
 #[async_trait]
-impl Provider for OpenAi {
+impl Provider for Remote {
     fn name(&self) -> &str {
-        "openai"
+        &self.name
+    }
+
+    fn concurrency(&self) -> Option<usize> {
+        self.max_concurrency
     }
 
     fn default_model(&self) -> &str {
         &self.model
     }
 
-    async fn complete(&self, request: &Request<'_>) -> Result<Answer, StepError> {
+    async fn complete(&self, request: &Request<'_>) -> Result<Answer, CallError> {
         let messages = request
             .messages
             .iter()
@@ -206,14 +269,14 @@ impl Provider for OpenAi {
             response_format: Some(ChatResponseFormat::JsonMode),
             // Without one, genai reads `mistral-medium` as the model `mistral`
             // at medium effort. A budget keeps the name whole and sends nothing.
-            reasoning_effort: Some(ReasoningEffort::Budget(0)),
+            reasoning_effort: (self.dialect == Dialect::OpenAi).then_some(ReasoningEffort::Budget(0)),
             ..ChatOptions::default()
         };
         let target = ServiceTarget {
             endpoint: self.endpoint.clone(),
             // genai insists on a key; services that need none ignore this one.
             auth: AuthData::from_single(self.api_key.as_ref().map_or("none", ExposeSecret::expose_secret)),
-            model: ModelIden::new(AdapterKind::OpenAI, request.model),
+            model: ModelIden::new(self.dialect.adapter(), request.model),
         };
         let response = self
             .client
@@ -221,30 +284,37 @@ impl Provider for OpenAi {
             .await
             .map_err(|error| self.classify(&error))?;
 
-        if matches!(response.stop_reason, Some(StopReason::ContentFilter(_))) {
-            return Err(StepError::permanent(
-                "provider_refused",
-                "the provider's content filter refused the prompt",
-            ));
-        }
         let tokens = |count: Option<i32>| count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0);
+        let cached = response.usage.prompt_tokens_details.as_ref().and_then(|details| details.cached_tokens);
+        let bill = Tokens {
+            input: tokens(response.usage.prompt_tokens),
+            cached: tokens(cached),
+            output: tokens(response.usage.completion_tokens),
+        };
+        // A service that does not say what it counted is charged at the bound.
+        let bill = if bill == Tokens::default() { Bill::Unknown } else { Bill::Tokens(bill) };
+        if matches!(response.stop_reason, Some(StopReason::ContentFilter(_))) {
+            let error =
+                StepError::permanent("provider_refused", "the provider's content filter refused the prompt");
+            return Err(CallError { error, bill });
+        }
         let answer = Answer {
             model: response.provider_model_iden.model_name.to_string(),
             tokens_in: tokens(response.usage.prompt_tokens),
             tokens_out: tokens(response.usage.completion_tokens),
+            tokens_cached: tokens(cached),
             cut: matches!(response.stop_reason, Some(StopReason::MaxTokens(_))),
             text: response.into_first_text().unwrap_or_default(),
         };
         if answer.text.len() > LARGEST_ANSWER {
-            return Err(StepError::transient(
-                "bad_output",
-                format!("the answer has {} bytes", answer.text.len()),
-            ));
+            let error =
+                StepError::transient("bad_output", format!("the answer has {} bytes", answer.text.len()));
+            return Err(CallError { error, bill });
         }
         Ok(answer)
     }
 }
 
 #[cfg(test)]
-#[path = "openai_tests.rs"]
+#[path = "remote_tests.rs"]
 mod tests;

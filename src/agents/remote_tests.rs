@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::retry_after_ms;
 use crate::testing::{agent, built_in, example_brief, input, step};
-use crate::{OpenAi, OpenAiConfig, ProviderConfig, Registry, StepContext};
+use crate::{Dialect, ProviderConfig, Registry, Remote, RemoteConfig, StepContext};
 
 const KEY: &str = "sk-canary-7351";
 
@@ -109,8 +109,11 @@ async fn a_good_answer_comes_with_its_bill() {
         tokens_out: 45,
         cost_micros: 0,
         cache_hit: false,
+        deliberation: None,
     };
-    assert_eq!(done.usage, bill);
+    let note = done.usage.deliberation.clone().unwrap();
+    assert_eq!((note.model.as_str(), note.calls, note.scores.len()), ("openai:big-medium", 1, 1));
+    assert_eq!(Usage { deliberation: None, ..done.usage }, bill);
 
     let Some(Seen::Request(head, body)) = saw.recv().await else { panic!("no request") };
     assert!(head.starts_with("post /v1/chat/completions http/1.1"), "{head}");
@@ -271,11 +274,15 @@ async fn the_key_appears_nowhere_but_in_its_header() {
 
 #[test]
 fn a_configuration_that_cannot_work_is_refused() {
-    let config =
-        |base: &str, model: &str| OpenAiConfig { base_url: base.into(), api_key: None, model: model.into() };
-    assert!(OpenAi::new(config("localhost:11434/v1", "m")).unwrap_err().contains("openai.base_url"));
-    assert!(OpenAi::new(config("http://localhost/v1", " ")).unwrap_err().contains("openai.model"));
-    assert!(OpenAi::new(config("http://localhost/v1/", "m")).is_ok());
+    let made = |base: &str, model: &str, max_concurrency| {
+        let config =
+            RemoteConfig { base_url: Some(base.into()), api_key: None, model: model.into(), max_concurrency };
+        Remote::new("openai", Dialect::OpenAi, config).map(drop)
+    };
+    assert!(made("localhost:11434/v1", "m", None).unwrap_err().contains("openai.base_url"));
+    assert!(made("http://localhost/v1", " ", None).unwrap_err().contains("openai.model"));
+    assert!(made("http://localhost/v1", "m", Some(0)).unwrap_err().contains("openai.max_concurrency"));
+    assert_eq!(made("http://localhost/v1/", "m", Some(1)), Ok(()));
 }
 
 #[test]

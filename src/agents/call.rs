@@ -1,0 +1,168 @@
+//! One call to a provider: its bound is reserved before, its bill settled
+//! after, whatever happens in between.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use galley_core::money::Tokens;
+use galley_core::report::StepError;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::agent::StepContext;
+use crate::definition::Sampling;
+use crate::desk::{Desk, PaidCall};
+use crate::provider::{Answer, Bill, CallError, Configured, Message, Request};
+
+/// Tokens that a provider adds to every message of its own.
+const PER_MESSAGE: usize = 32;
+
+/// What a call came to.
+#[derive(Debug)]
+pub(crate) struct Called {
+    /// The answer, or why there is none.
+    pub(crate) answer: Result<Answer, StepError>,
+    /// Its tokens, as far as they are known.
+    pub(crate) tokens: Tokens,
+    /// What it cost, an estimate included.
+    pub(crate) cost_micros: u64,
+    /// How long it took.
+    pub(crate) took: std::time::Duration,
+}
+
+/// How an answer is sampled, with a cap wherever tokens cost something.
+pub(crate) fn capped(sampling: &Sampling, to: &Configured) -> Sampling {
+    let most = to.price.filter(|price| !price.is_free()).map(|price| price.max_output);
+    let max_tokens = match (sampling.max_tokens, most) {
+        (Some(wanted), Some(most)) => Some(wanted.min(most)),
+        (wanted, most) => wanted.or(most),
+    };
+    Sampling { max_tokens, ..sampling.clone() }
+}
+
+/// The most that asking this can cost; `None`: no price is known.
+pub(crate) fn bound(to: &Configured, messages: &[Message], sampling: &Sampling) -> Option<u64> {
+    let bytes: usize = messages.iter().map(|message| message.text.len() + PER_MESSAGE).sum();
+    to.price.map(|price| price.bound(bytes, sampling.max_tokens))
+}
+
+/// Reserves, asks, settles.
+///
+/// # Errors
+/// The call was not made: there is no money, or the step is somebody else's.
+pub(crate) async fn call(
+    step: &StepContext,
+    to: &Configured,
+    request: &Request<'_>,
+    number: u16,
+    deadline: Instant,
+) -> Result<Called, StepError> {
+    let bound = bound(to, request.messages, request.sampling).filter(|bound| *bound > 0);
+    // Whoever waits for a free place holds no money meanwhile.
+    let place = async {
+        match &to.room {
+            Some(room) => Ok(room.acquire().await.ok()),
+            None => Ok(None),
+        }
+    };
+    let _place = within(deadline, &step.cancelled, place).await?;
+    let open = match bound {
+        Some(bound_micros) => {
+            let call = PaidCall {
+                call: number,
+                provider: to.provider.name().to_owned(),
+                model: to.model.clone(),
+                bound_micros,
+            };
+            // From here on it may be reserved, whether or not we hear so.
+            let open = Open { desk: Some(Arc::clone(&step.desk)), call: number };
+            match within(deadline, &step.cancelled, async { Ok(step.desk.reserve(call).await) }).await? {
+                Ok(()) => Some(open),
+                Err(refused) => {
+                    open.was_not_made();
+                    return Err(refused);
+                }
+            }
+        }
+        None => None,
+    };
+    let begun = Instant::now();
+    to.breaker.begin(begun.into_std());
+    let answered = within(deadline, &step.cancelled, async { Ok(to.provider.complete(request).await) }).await;
+    let took = begun.elapsed();
+    let answered = answered.unwrap_or_else(|ended| Err(CallError::unknown(ended)));
+    let (answer, bill) = match answered {
+        Ok(answer) => {
+            let Answer { tokens_in, tokens_out, tokens_cached, .. } = answer;
+            let tokens = Tokens { input: tokens_in, cached: tokens_cached, output: tokens_out };
+            // A service that does not count is charged at the bound.
+            let bill = if tokens == Tokens::default() { Bill::Unknown } else { Bill::Tokens(tokens) };
+            (Ok(answer), bill)
+        }
+        Err(CallError { error, bill }) => (Err(error), bill),
+    };
+    match &answer {
+        Err(error) if error.class == "cancelled" => {}
+        Err(error) if is_the_providers(error) => to.breaker.failed(Instant::now().into_std()),
+        _ => to.breaker.answered(),
+    }
+    let (cost, tokens) = match bill {
+        Bill::Nothing => (Some(0), Tokens::default()),
+        Bill::Unknown => (None, Tokens::default()),
+        Bill::Tokens(tokens) => (Some(to.price.map_or(0, |price| price.of(tokens))), tokens),
+    };
+    if let Some(open) = open {
+        open.settle(cost, tokens).await;
+    }
+    Ok(Called { answer, tokens, cost_micros: cost.or(bound).unwrap_or(0), took })
+}
+
+/// Whether the provider is to blame, so that another may do better.
+pub(crate) fn is_the_providers(error: &StepError) -> bool {
+    matches!(error.class.as_str(), "provider_5xx" | "provider_timeout" | "provider_unreachable")
+}
+
+/// A reservation that is not settled yet. Whoever drops it does not know what
+/// the call cost: it is charged at its bound.
+struct Open {
+    desk: Option<Arc<dyn Desk>>,
+    call: u16,
+}
+
+impl Open {
+    async fn settle(mut self, cost: Option<u64>, tokens: Tokens) {
+        if let Some(desk) = self.desk.take() {
+            desk.settle(self.call, cost, tokens).await;
+        }
+    }
+
+    fn was_not_made(mut self) {
+        self.desk = None;
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let (Some(desk), Ok(runtime)) = (self.desk.take(), tokio::runtime::Handle::try_current()) {
+            let call = self.call;
+            runtime.spawn(async move { desk.settle(call, None, Tokens::default()).await });
+        }
+    }
+}
+
+/// Awaits something until it is done, the attempt is cancelled, or time is up.
+/// A call is dropped in the last two cases, which closes its connection.
+pub(crate) async fn within<T>(
+    deadline: Instant,
+    cancelled: &CancellationToken,
+    work: impl Future<Output = Result<T, StepError>>,
+) -> Result<T, StepError> {
+    tokio::select! {
+        biased;
+        () = cancelled.cancelled() => Err(StepError::transient("cancelled", "the attempt was cancelled during the call")),
+        done = work => done,
+        () = tokio::time::sleep_until(deadline) => {
+            Err(StepError::transient("provider_timeout", "the provider did not answer within the step's timeout"))
+        }
+    }
+}

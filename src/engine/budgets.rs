@@ -23,8 +23,8 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::transition::{Command, Record, Verdict};
 
-/// Waits looked at per round.
-const BATCH: i64 = 500;
+/// Waits of one workspace looked at per round.
+const BATCH: i64 = 2_000;
 
 /// Seconds after which a call is looked at although its worker lives: it should
 /// have been settled long ago.
@@ -343,21 +343,21 @@ async fn with_money(
     if room(&counters).is_some_and(|room| room < least) {
         return Ok(Vec::new());
     }
-    let mut own: HashMap<WorkflowKey, usize> = HashMap::new();
-    let mut waiting = Vec::with_capacity(waits.len());
-    for wait in &waits {
-        let at = match own.get(&wait.key) {
-            Some(at) => *at,
-            None => {
-                let rows = engine.store().counters(workspace, Some(wait.key.workflow), &rule).await?;
-                counters.extend(rows.last().map(|row| row.counter));
-                own.insert(wait.key, counters.len() - 1);
-                counters.len() - 1
-            }
-        };
-        let counters = (0..shared.len()).chain([at]).collect();
-        waiting.push(Waiting { counters, micros: wait.needed_micros });
+    let mut workflows: Vec<_> = waits.iter().map(|wait| wait.key.workflow).collect();
+    workflows.sort_unstable();
+    workflows.dedup();
+    let mut places = HashMap::new();
+    for (workflow, counter) in engine.store().workflow_counters(workspace, &workflows).await? {
+        places.insert(workflow, counters.len());
+        counters.push(counter);
     }
+    let waiting: Vec<Waiting> = waits
+        .iter()
+        .map(|wait| {
+            let own = places.get(&wait.key.workflow).copied();
+            Waiting { counters: (0..shared.len()).chain(own).collect(), micros: wait.needed_micros }
+        })
+        .collect();
     let let_on = admit(&mut counters, &waiting);
     Ok(waits.into_iter().zip(let_on).filter(|(_, on)| *on).map(|(wait, _)| wait).collect())
 }

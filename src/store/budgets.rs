@@ -321,22 +321,58 @@ impl Store {
         names.read(&mut reader, false).await
     }
 
-    /// Steps that wait for money, those that wait longest first.
+    /// The counters of many workflows at once.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn workflow_counters(
+        &self,
+        workspace: WorkspaceId,
+        workflows: &[WorkflowId],
+    ) -> Result<Vec<(WorkflowId, Counter)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT w.id, coalesce(c.own_limit, b.workflow_micros), c.reserved_micros, c.spent_micros
+               FROM unnest($2::uuid[]) AS w(id)
+               LEFT JOIN budget_counters c
+                 ON c.workspace_id = $1 AND c.period = 'workflow' AND c.name = w.id::text
+               LEFT JOIN budgets b ON b.workspace_id = $1",
+        )
+        .bind(workspace.0)
+        .bind(workflows.iter().map(|workflow| workflow.0).collect::<Vec<_>>())
+        .fetch_all(&mut *self.reader(workspace).await?)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let counter = Counter {
+                    period: Period::Workflow,
+                    limit: unsigned(row, 1)?,
+                    reserved: unsigned(row, 2)?.unwrap_or(0),
+                    spent: unsigned(row, 3)?.unwrap_or(0),
+                };
+                Ok((WorkflowId(row.try_get(0)?), counter))
+            })
+            .collect()
+    }
+
+    /// Steps that wait for money, of each workspace at most `most`, those that
+    /// wait longest first: a workspace without money keeps nobody else from
+    /// theirs.
     ///
     /// # Errors
     /// Postgres is away.
     pub async fn money_waits(
         &self,
         scope: Option<WorkspaceId>,
-        limit: i64,
+        most: i64,
     ) -> Result<Vec<MoneyWaitRow>, StoreError> {
         let rows = sqlx::query(
             "SELECT workspace_id, workflow_id, step, epoch, needed_micros, to_json(since)#>>'{}'
-               FROM budget_waits WHERE $1::uuid IS NULL OR workspace_id = $1
-              ORDER BY since, workflow_id, step LIMIT $2",
+               FROM (SELECT *, row_number() OVER (PARTITION BY workspace_id ORDER BY since, workflow_id, step) AS place
+                       FROM budget_waits WHERE $1::uuid IS NULL OR workspace_id = $1) w
+              WHERE place <= $2 ORDER BY since, workflow_id, step",
         )
         .bind(scope.map(|workspace| workspace.0))
-        .bind(limit)
+        .bind(most)
         .fetch_all(&mut *self.reader(scope.map_or(Scope::Fleet, Scope::from)).await?)
         .await?;
         rows.iter()

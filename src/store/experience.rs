@@ -60,7 +60,7 @@ fn sums_of(row: &PgRow, from: usize) -> Result<Experience, sqlx::Error> {
     })
 }
 
-/// Adds a run to a row of sums: everything known fades first.
+/// Adds runs to a row of sums: everything known fades first.
 fn upsert(table: &str, keys: &str, places: &str, first: usize) -> String {
     let values: Vec<String> = (0..SUMS.len()).map(|n| format!("${}", first + n)).collect();
     let sets: Vec<String> = SUMS
@@ -88,9 +88,16 @@ impl Store {
             let mut transaction = pool.begin().await?;
             let own = upsert("experience", "workspace_id, agent, model", "$1, $2, $3", 4);
             let all = upsert("fleet_experience", "agent, model", "$1, $2", 3);
-            for Lesson { workspace, agent, model, seen } in &lessons {
+            // Runs of one model after each other are one change: sums fade by
+            // the power of their number.
+            let same = |a: &Lesson, b: &Lesson| {
+                (a.workspace, &a.agent, &a.model) == (b.workspace, &b.agent, &b.model)
+            };
+            for runs in lessons.chunk_by(same) {
+                let Some(Lesson { workspace, agent, model, .. }) = runs.first() else { continue };
                 let mut sums = Experience::default();
-                sums.observe(seen);
+                runs.iter().for_each(|run| sums.observe(&run.seen));
+                let fades = DECAY.powi(i32::try_from(runs.len()).unwrap_or(i32::MAX));
                 let values = [
                     sums.weight,
                     sums.successes,
@@ -98,7 +105,7 @@ impl Store {
                     sums.rating_sum,
                     sums.cost_sum,
                     sums.latency_sum,
-                    DECAY,
+                    fades,
                 ];
                 let mut query = sqlx::query(AssertSqlSafe(all.clone())).bind(agent).bind(model);
                 for value in values {

@@ -83,6 +83,10 @@ impl Desk for AttemptDesk {
         let booked = tokio::spawn(async move {
             let mut backoff = Backoff::patient();
             while let Err(error) = engine.settle_call(&claim, call, cost, tokens).await {
+                if !error.is_transient() {
+                    tracing::error!(%error, "a bill cannot be booked; the call is charged at its bound");
+                    return;
+                }
                 tracing::warn!(%error, "a bill cannot be booked yet; trying again");
                 backoff.wait().await;
             }

@@ -8,10 +8,10 @@ use galley_core::ids::WorkflowKey;
 use galley_core::money::{Budget, Tokens};
 use galley_core::run::{StepState, WorkflowState};
 use galley_engine::store::SpendBy;
-use galley_engine::{Funding, NewCall};
+use galley_engine::{Funding, NewCall, Submit};
 use serde_json::json;
 
-use crate::harness::{Agents, Bed, Does, Latch, Service, Setup, until};
+use crate::harness::{Agents, Bed, Does, Latch, Ledger, Service, Setup, until};
 
 /// An agent that asks the service; what goes into its prompt is the step's
 /// brief.
@@ -269,6 +269,48 @@ async fn the_same_question_is_paid_for_once() {
     let savings = bed.api.savings(bed.workspace).await.unwrap();
     assert_eq!((savings.kept, savings.hits), (1, 50));
     assert_eq!(savings.saved_micros, 50 * service.ledger().micros);
+    books_agree(&bed, &service).await;
+    bed.end().await;
+}
+
+/// The whole campaign of the built-in agents: what its history says it cost is
+/// what the provider charged, and the same brief again costs nothing.
+#[tokio::test]
+async fn a_campaign_costs_what_the_provider_says_and_once() {
+    let service = Service::start(Does::Campaigns).await;
+    let mut bed = Bed::with(Setup { nervous: true, ..Setup::default() }).await;
+    let providers = service.providers();
+    let agents = Agents::default()
+        .with_definition("strategy", include_str!("../../agents/strategy.toml"), &providers)
+        .with_definition("content_creator", include_str!("../../agents/content_creator.toml"), &providers)
+        .with_definition("reviewer", include_str!("../../agents/reviewer.toml"), &providers);
+    bed.serve(&agents).await;
+    budget(&bed, |budget| budget.day_micros = Some(10_000_000)).await;
+    let submit = Submit {
+        template: Some("campaign".into()),
+        definition: None,
+        input: json!({
+            "product": "Lantern", "goals": ["sell"], "audience": "all", "platforms": ["x", "mastodon"],
+        }),
+        priority: None,
+    };
+    for costs in [true, false] {
+        let before = service.ledger();
+        let submitted = bed.api.submit(&bed.context(), &submit).await.unwrap();
+        let key = WorkflowKey { workspace: bed.workspace, workflow: submitted.workflow };
+        let history = bed.finish(key, WorkflowState::Succeeded).await;
+        let results = history.results.values().map(|result| &result.usage);
+        let told = results.fold((0, 0), |sum, usage| {
+            (sum.0 + usage.cost_micros, sum.1 + u64::from(usage.tokens_in) + u64::from(usage.tokens_out))
+        });
+        let ledger = service.ledger();
+        let tokens = |ledger: &Ledger| u64::from(ledger.tokens.input) + u64::from(ledger.tokens.output);
+        assert_eq!(told, (ledger.micros - before.micros, tokens(&ledger) - tokens(&before)));
+        assert_eq!(told.0 > 0, costs, "{told:?}");
+        assert!(costs || history.results.values().all(|result| result.usage.cache_hit));
+        assert_eq!(history.deliberations.len(), 4, "strategy, two posts, review");
+    }
+    assert_eq!(service.ledger().completions, 4);
     books_agree(&bed, &service).await;
     bed.end().await;
 }

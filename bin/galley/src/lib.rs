@@ -7,6 +7,7 @@
 //! ([`config`]), run ([`commands`]), and tell a failure in three parts
 //! ([`failure`]) with one of the exit codes of [`exit`].
 
+mod assistant;
 mod cli;
 mod client;
 mod commands;

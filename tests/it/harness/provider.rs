@@ -22,6 +22,8 @@ const LIST: &str = "[\"openai:m\"]\ninput = 2.0\noutput = 8.0\nmax_output = 400\
 pub(crate) enum Does {
     /// Answers with this text.
     Says(String),
+    /// Writes what the built-in agents of a campaign should.
+    Campaigns,
     /// Answers with this status and head, and an empty object.
     Refuses(&'static str, &'static str),
     /// Takes the request, counts it as answered, and hangs up.
@@ -102,6 +104,7 @@ impl Service {
         let does = does.unwrap_or_else(|| self.always.lock().unwrap().clone());
         let text = match does {
             Does::Says(text) => text,
+            Does::Campaigns => campaigning(&body, &prompt),
             Does::Refuses(status, head) => {
                 let response = format!(
                     "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: application/json\r\n{head}content-length: 2\r\n\r\n{{}}"
@@ -153,6 +156,24 @@ impl Service {
         ledger.tokens.output += tokens.output;
         tokens
     }
+}
+
+/// A good answer of a strategist, a writer or a reviewer.
+fn campaigning(body: &Value, prompt: &str) -> String {
+    let system = body["messages"][0]["content"].as_str().unwrap_or_default();
+    let platforms = ["x", "mastodon"];
+    let answer = if system.contains("strategist") {
+        let each = platforms.map(|name| json!({ "platform": name, "angle": "short", "hashtags": [] }));
+        json!({ "positioning": "p", "keyMessages": ["m"], "platforms": each, "calendarHints": [] })
+    } else if system.contains("You write") {
+        // The one its part of the plan names comes first in its prompt.
+        let named = |name: &&str| prompt.find(&format!("\"platform\": \"{name}\"")).unwrap_or(usize::MAX);
+        let name = platforms.into_iter().min_by_key(named).unwrap_or_default();
+        json!({ "platform": name, "text": format!("Hello {name}"), "hashtags": [] })
+    } else {
+        json!({ "score": 0.9, "verdict": "approve", "perPost": [], "notes": [] })
+    };
+    answer.to_string()
 }
 
 async fn read(connection: &mut TcpStream) -> Option<Value> {

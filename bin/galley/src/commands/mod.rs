@@ -16,6 +16,7 @@ mod demo;
 mod dev;
 mod doctor;
 mod key;
+mod mcp;
 mod migrate;
 mod openapi;
 mod post;
@@ -88,6 +89,7 @@ commands! {
     key::Key,
     audit::Audit,
     secret::Secret,
+    mcp::Mcp,
     openapi::Openapi,
     completions::Completions,
 }

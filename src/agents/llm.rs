@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::agent::{Agent, StepContext};
 use crate::call::{bound, call, capped, is_the_providers, within};
 use crate::definition::Definition;
-use crate::desk::{Kept, LookUp};
+use crate::desk::{Kept, Known, LookUp};
 use crate::provider::{Answer, Configured, Message, Providers, Request, Role};
 use crate::registry::RegisterError;
 use crate::schema::Mismatch;
@@ -201,11 +201,12 @@ impl Attempt<'_> {
             1 => Vec::new(),
             _ => self.step.desk.known(&names).await,
         };
+        let nothing = Known::default();
         let candidates: Vec<choice::Candidate<'_>> = names
             .iter()
             .enumerate()
             .map(|(at, name)| {
-                let known = known.get(at).unwrap_or(&NOTHING);
+                let known = known.get(at).unwrap_or(&nothing);
                 choice::Candidate {
                     name,
                     own: &known.own,
@@ -371,26 +372,6 @@ impl Attempt<'_> {
     }
 }
 
-/// What is known of a model that nobody asked about.
-const NOTHING: crate::desk::Known = crate::desk::Known {
-    own: choice::Experience {
-        weight: 0.0,
-        successes: 0.0,
-        rating_weight: 0.0,
-        rating_sum: 0.0,
-        cost_sum: 0.0,
-        latency_sum: 0.0,
-    },
-    global: choice::Experience {
-        weight: 0.0,
-        successes: 0.0,
-        rating_weight: 0.0,
-        rating_sum: 0.0,
-        cost_sum: 0.0,
-        latency_sum: 0.0,
-    },
-};
-
 /// The chosen one, then whoever else may be asked, the most useful first.
 fn order(choice: &Choice) -> Vec<usize> {
     let mut others: Vec<usize> = (0..choice.scores.len())
@@ -416,3 +397,7 @@ fn repair(answer: &Answer, mismatch: &Mismatch) -> [Message; 2] {
         Message::new(Role::User, request),
     ]
 }
+
+#[cfg(test)]
+#[path = "llm_tests.rs"]
+mod tests;

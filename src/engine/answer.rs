@@ -120,9 +120,9 @@ impl Engine {
             }));
         }
         if seen_hash.is_some_and(|seen| seen != asked.content_hash) {
+            // Without its hash: who has not looked shall not be able to say yes.
             return Err(EngineError::Conflict(format!(
-                "approval {id} is about other content than you saw (its hash is {}); look again",
-                asked.content_hash
+                "approval {id} is about other content than you saw; look at it again"
             )));
         }
         Ok(asked)

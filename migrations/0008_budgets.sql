@@ -44,8 +44,6 @@ CREATE TABLE spend (
     agent            text NOT NULL,
     provider         text NOT NULL,
     model            text NOT NULL,
-    -- Who is paid for a publish step: the account.
-    account          text,
     -- The day it is counted in; its month follows.
     day              date NOT NULL,
     -- `reserved`, `settled`, `estimated` (nobody can know: charged at its bound).

@@ -6,9 +6,11 @@
 //! never decides what follows a failure: it reports one of core's closed set.
 //!
 //! The way of one LLM step: [`Registered::run`] checks the input, [`LlmAgent`]
-//! renders the prompt, picks a model, calls its [`Provider`], reads the answer,
-//! asks once for a repair if it does not fit; the output is checked again on
-//! the way out, as for every agent.
+//! renders the prompt, chooses among the models that the money allows, looks for
+//! a kept answer, reserves what a call may cost, calls the [`Provider`], settles,
+//! reads the answer, asks once for a repair if it does not fit, and goes on to the
+//! next model where a provider fails. What it needs of the engine it asks its
+//! [`Desk`]. The output is checked again on the way out, as for every agent.
 
 #![allow(
     clippy::result_large_err,

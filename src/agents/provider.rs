@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use galley_core::agent::AgentSpec;
-use galley_core::ids::is_name;
 use galley_core::money::{Price, Tokens};
 use galley_core::report::StepError;
 use serde::Deserialize;
@@ -166,8 +165,6 @@ pub struct ProviderConfig {
     pub gemini: Option<RemoteConfig>,
     /// A local Ollama.
     pub ollama: Option<RemoteConfig>,
-    /// More services that speak as OpenAI does, by the name candidates use.
-    pub compatible: BTreeMap<String, RemoteConfig>,
 }
 
 /// A provider with what this process knows about calling it.
@@ -205,7 +202,7 @@ impl Providers {
     /// # Errors
     /// What is wrong with the configuration and what to do.
     pub fn new(config: ProviderConfig, prices: Prices) -> Result<Self, String> {
-        let ProviderConfig { offline, openai, anthropic, gemini, ollama, compatible } = config;
+        let ProviderConfig { offline, openai, anthropic, gemini, ollama } = config;
         let mut providers = Self { prices, ..Self::default() };
         if offline.enabled {
             providers.add(Offline::new(offline));
@@ -220,12 +217,6 @@ impl Providers {
             if let Some(config) = config {
                 providers.add(Remote::new(name, dialect, config)?);
             }
-        }
-        for (name, config) in compatible {
-            if !is_name(&name) || providers.entries.contains_key(&name) {
-                return Err(format!("providers.compatible.{name}: choose another name"));
-            }
-            providers.add(Remote::new(&name, Dialect::OpenAi, config)?);
         }
         Ok(providers)
     }

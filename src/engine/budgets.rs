@@ -42,8 +42,6 @@ pub struct NewCall {
     pub provider: String,
     /// For which model.
     pub model: String,
-    /// The account that is published to, for a paid publish.
-    pub account: Option<String>,
     /// The most it can cost, millionths of a US dollar.
     pub bound_micros: u64,
 }
@@ -94,7 +92,6 @@ impl Engine {
             agent: claim.agent.to_string(),
             provider: call.provider,
             model: call.model,
-            account: call.account,
             micros: call.bound_micros,
             day: policy.day_rule(),
         };

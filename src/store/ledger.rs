@@ -41,8 +41,6 @@ pub struct ReserveWrite {
     pub provider: String,
     /// For which model.
     pub model: String,
-    /// The account that is published to, for a paid publish.
-    pub account: Option<String>,
     /// The most it can cost, millionths of a US dollar.
     pub micros: u64,
     /// What a day is.
@@ -99,11 +97,9 @@ pub enum SpendBy {
     Model,
     /// Workflows.
     Workflow,
-    /// Accounts of paid publishes.
-    Account,
 }
 
-/// Spend of one day, agent, model, workflow or account.
+/// Spend of one day, agent, model or workflow.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SpendRow {
     /// Which.
@@ -210,14 +206,13 @@ impl Store {
             SpendBy::Agent => ("agent", "5 DESC, 1"),
             SpendBy::Model => ("provider || ':' || model", "5 DESC, 1"),
             SpendBy::Workflow => ("workflow_id::text", "5 DESC, 1"),
-            SpendBy::Account => ("account", "5 DESC, 1"),
         };
         let query = format!(
             "SELECT {column}, count(*), sum(tokens_in)::int8, sum(tokens_out)::int8, sum(cost_micros)::int8,
                     coalesce(sum(cost_micros) FILTER (WHERE state = 'estimated'), 0)::int8,
                     coalesce(sum(reserved_micros) FILTER (WHERE state = 'reserved'), 0)::int8
                FROM spend
-              WHERE workspace_id = $1 AND day BETWEEN $2::date AND $3::date AND {column} IS NOT NULL
+              WHERE workspace_id = $1 AND day BETWEEN $2::date AND $3::date
               GROUP BY 1 ORDER BY {order} LIMIT 1000"
         );
         let rows = sqlx::query(AssertSqlSafe(query))
@@ -266,8 +261,8 @@ async fn reserve(connection: &mut PgConnection, write: &ReserveWrite) -> Result<
     let names = Names::of(connection, workspace, Some(attempt.key.workflow.0), &write.day).await?;
     let insert = sqlx::query(
         "INSERT INTO spend (workspace_id, workflow_id, step, epoch, nonce, call, session, step_name, agent,
-                            provider, model, account, day, reserved_micros)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::date, $14)
+                            provider, model, day, reserved_micros)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12::date, $13)
          ON CONFLICT DO NOTHING",
     )
     .bind(workspace)
@@ -281,7 +276,6 @@ async fn reserve(connection: &mut PgConnection, write: &ReserveWrite) -> Result<
     .bind(&write.agent)
     .bind(&write.provider)
     .bind(&write.model)
-    .bind(&write.account)
     .bind(&names.day)
     .bind(signed(write.micros));
     if execute(connection, insert).await? == 0 {

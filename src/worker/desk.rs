@@ -66,7 +66,7 @@ impl Desk for AttemptDesk {
 
     async fn reserve(&self, call: PaidCall) -> Result<(), StepError> {
         let PaidCall { call, provider, model, bound_micros } = call;
-        let new = NewCall { call, provider, model, account: None, bound_micros };
+        let new = NewCall { call, provider, model, bound_micros };
         match self.patiently(|| self.engine.reserve_call(&self.claim, new.clone())).await? {
             Funding::Reserved => Ok(()),
             Funding::Overtaken => Err(StepError::transient(

@@ -208,8 +208,7 @@ async fn a_worker_that_dies_in_a_call_leaves_its_bill() {
     let key = ask(&bed, 1).await;
     let session = bed.session().await;
     let claim = bed.claim_one(&session, "asker").await;
-    let call =
-        NewCall { call: 0, provider: "openai".into(), model: "m".into(), account: None, bound_micros: 5_000 };
+    let call = NewCall { call: 0, provider: "openai".into(), model: "m".into(), bound_micros: 5_000 };
     // Told twice: the second finds the first.
     for _ in 0..2 {
         assert_eq!(bed.engine.reserve_call(&claim, call.clone()).await.unwrap(), Funding::Reserved);

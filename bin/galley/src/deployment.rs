@@ -210,7 +210,7 @@ fn providers(config: &Providers) -> Result<ProviderConfig, Failure> {
             rubbish: config.offline_rubbish,
         },
     };
-    Ok(ProviderConfig { offline, openai, anthropic, gemini, ollama, ..ProviderConfig::default() })
+    Ok(ProviderConfig { offline, openai, anthropic, gemini, ollama })
 }
 
 /// How this process calls itself among workers.

@@ -1,4 +1,4 @@
-//! `galley spend`: what was spent, by day, agent, model, workflow or account.
+//! `galley spend`: what was spent, by day, agent, model or workflow.
 
 use clap::Args;
 use galley_api::views;
@@ -11,7 +11,7 @@ use crate::print::{self, style};
 use crate::show::dollars;
 use crate::table::{Table, cell};
 
-/// See what was spent, by day, agent, model, workflow or account
+/// See what was spent, by day, agent, model or workflow
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   galley spend                              this month, day by day
@@ -19,7 +19,7 @@ use crate::table::{Table, cell};
   galley spend --by workflow                the dearest first")]
 pub(crate) struct Spend {
     /// What to sum up by
-    #[arg(long, default_value = "day", value_name = "WHAT", value_parser = ["day", "agent", "model", "workflow", "account"])]
+    #[arg(long, default_value = "day", value_name = "WHAT", value_parser = ["day", "agent", "model", "workflow"])]
     by: String,
     /// The first day, of the workspace's time zone; the first of this month when absent
     #[arg(long, value_name = "YYYY-MM-DD")]
@@ -58,7 +58,6 @@ fn shown(spend: &views::Spend, by: &str) -> String {
         "agent" => "AGENT",
         "model" => "MODEL",
         "workflow" => "WORKFLOW",
-        "account" => "ACCOUNT",
         _ => "DAY",
     };
     let mut table = Table::new(&[head, ">CALLS", ">TOKENS IN", ">OUT", ">COST", ">ESTIMATED"]);

@@ -1,5 +1,5 @@
 //! The dispatch protocol as a model, searched exhaustively; and, in
-//! [`publishing`], the publish path as another.
+//! [`publishing`] and [`money`], the publish path and the budgets as others.
 //!
 //! Why this room exists: the promise "nothing lost, nothing twice" rests on how
 //! a handful of small writes interleave with crashes. No amount of running the
@@ -35,6 +35,7 @@
 mod action;
 mod check;
 mod decide;
+pub mod money;
 mod next;
 mod possible;
 mod property;

@@ -1,0 +1,172 @@
+//! Money, as designed, holds in every theme, and every search saw the rescues it
+//! is about; every shortcut is caught by the promise it breaks.
+
+use galley_model::money::{Action, Bounds, Money, Shortcut, THEMES, Witness, theme};
+use galley_model::{Counterexample, assert_every_path_ends, counterexample, explore};
+
+/// The page that says how much was searched, and shows the counterexamples.
+const PAGE: &str = include_str!("../../../docs/model.md");
+
+const LIMIT: &str = "what is spent and reserved stays within the limit";
+const TRUE_SPEND: &str = "what is truly billed stays within the limit";
+const COVERED: &str = "every bill is covered";
+const SUMS: &str = "the counters are the sum of the ledger";
+const HOLDER: &str = "money goes to whoever holds the step";
+const STUCK: &str = "nothing is stuck";
+
+fn holds(name: &str) {
+    let model = theme(name);
+    let seen = explore(&model);
+    let row = format!("| {name} | {} | {} |", seen.states, seen.depth);
+    assert!(PAGE.contains(&row), "docs/model.md should say: {row}");
+    // "Nothing is stuck" and "everything settles" mean what they say only if
+    // the system cannot go round for ever.
+    assert_eq!(assert_every_path_ends(&model), seen.states, "{name}");
+}
+
+macro_rules! themes {
+    ($($test:ident: $name:literal,)+) => {
+        $(#[test]
+        fn $test() {
+            holds($name);
+        })+
+
+        #[test]
+        fn every_theme_is_searched() {
+            let named: Vec<_> = THEMES.iter().map(|(name, _)| *name).collect();
+            assert_eq!(named, [$($name),+]);
+        }
+    };
+}
+
+themes! {
+    the_last_cent: "the last cent",
+    lost_workers: "lost workers",
+    lost_bills: "lost bills",
+    midnight: "midnight",
+    a_cancel_and_a_repair: "a cancel and a repair",
+}
+
+#[test]
+fn every_rescue_is_seen_by_some_theme() {
+    for witness in Witness::ALL {
+        assert!(
+            THEMES.iter().any(|(_, model)| model.witnesses.contains(witness)),
+            "{witness:?} is seen by no theme"
+        );
+    }
+}
+
+#[test]
+fn every_shortcut_is_on_the_page() {
+    for shortcut in Shortcut::ALL {
+        assert!(PAGE.contains(&format!("| {shortcut:?} |")), "docs/model.md does not show {shortcut:?}");
+    }
+}
+
+/// Looks for the counterexample, demands that the sound protocol has none within
+/// the same bounds, and that the page shows it.
+fn caught(base: &Money, shortcuts: &'static [Shortcut], promise: &'static str) -> Counterexample<Money> {
+    let broken = Money { shortcuts, ..*base };
+    let Some(found) = counterexample(&broken, promise) else {
+        panic!("{shortcuts:?} does not break \"{promise}\"");
+    };
+    let names: Vec<_> = shortcuts.iter().map(|shortcut| format!("{shortcut:?}")).collect();
+    let row = format!("| {} | {promise} | {} |", names.join(" + "), told(&found.actions));
+    assert!(PAGE.contains(&row), "docs/model.md should say: {row}");
+    assert!(counterexample(base, promise).is_none(), "the sound protocol breaks \"{promise}\"");
+    found
+}
+
+/// `Claim { worker: 0, step: s1 }` as `Claim(0, s1)`: short enough for a table.
+fn told(actions: &[Action]) -> String {
+    let short = |action: &Action| {
+        let mut text = format!("{action:?}").replace(" { ", "(").replace(" }", ")");
+        for field in ["worker: ", "step: ", "call: ", "cost: ", "reply: "] {
+            text = text.replace(field, "");
+        }
+        text
+    };
+    actions.iter().map(short).collect::<Vec<_>>().join(", ")
+}
+
+fn has(found: &Counterexample<Money>, what: impl Fn(&Action) -> bool) -> bool {
+    found.actions.iter().any(what)
+}
+
+fn small(name: &str, bounds: Bounds) -> Money {
+    Money { bounds, ..theme(name) }
+}
+
+#[test]
+fn a_check_without_a_lock() {
+    let found = caught(&small("the last cent", Bounds::default()), &[Shortcut::CheckWithoutLock], LIMIT);
+    assert_eq!(found.actions.iter().filter(|action| matches!(action, Action::Check { .. })).count(), 2);
+}
+
+#[test]
+fn a_reservation_after_the_call() {
+    let base = small("the last cent", Bounds::default());
+    caught(&base, &[Shortcut::ReserveAfterCall], COVERED);
+    caught(&base, &[Shortcut::ReserveAfterCall], TRUE_SPEND);
+}
+
+#[test]
+fn a_bound_that_is_a_guess() {
+    caught(&small("the last cent", Bounds::default()), &[Shortcut::BoundIsAGuess], TRUE_SPEND);
+}
+
+/// Overtaken before it reserves, a worker spends on a step that is another's.
+#[test]
+fn a_reservation_without_a_fence() {
+    let base = small("lost workers", Bounds { stops: 1, ..Bounds::default() });
+    let found = caught(&base, &[Shortcut::UnfencedReserve], HOLDER);
+    assert!(has(&found, |action| matches!(action, Action::Reap { .. })));
+}
+
+/// The second attempt takes the first one's row for its own.
+#[test]
+fn a_row_that_claims_share() {
+    let base = small("lost bills", Bounds { lost_answers: 1, ..Bounds::default() });
+    let found = caught(&base, &[Shortcut::KeyWithoutClaim], COVERED);
+    assert_eq!(found.actions.iter().filter(|action| matches!(action, Action::Claim { .. })).count(), 2);
+}
+
+#[test]
+fn a_settlement_that_is_booked_twice() {
+    let base = small("lost bills", Bounds { lost_replies: 1, ..Bounds::default() });
+    caught(&base, &[Shortcut::SettledTwice], SUMS);
+}
+
+#[test]
+fn a_settlement_of_today() {
+    let base = small("midnight", Bounds { days: 1, ..Bounds::default() });
+    let found = caught(&base, &[Shortcut::SettledToday], SUMS);
+    assert!(has(&found, |action| *action == Action::DayTurns));
+}
+
+#[test]
+fn a_call_without_an_answer_for_nothing() {
+    let base = small("lost bills", Bounds { lost_answers: 1, ..Bounds::default() });
+    caught(&base, &[Shortcut::UnknownIsFree], COVERED);
+}
+
+#[test]
+fn a_lost_workers_call() {
+    let base = small("lost workers", Bounds { crashes: 1, ..Bounds::default() });
+    let found = caught(&base, &[Shortcut::LostIsDropped], COVERED);
+    assert!(has(&found, |action| matches!(action, Action::Crash { .. })));
+    caught(&base, &[Shortcut::LostIsForgotten], STUCK);
+}
+
+#[test]
+fn a_late_bill_that_adds() {
+    let base = small("lost workers", Bounds { stops: 1, ..Bounds::default() });
+    caught(&base, &[Shortcut::LateBillAdds], SUMS);
+}
+
+/// There is room before the wait is written: nobody is woken, and nobody looks.
+#[test]
+fn a_wake_up_that_is_lost() {
+    caught(&small("the last cent", Bounds::default()), &[Shortcut::WokenByRoom], STUCK);
+}

@@ -1,47 +1,34 @@
 //! Who is asking: JSON Web Tokens and API keys, checked and issued.
 //!
-//! - [`check`]: a token's key and claims; [`claims`]: what they have to say;
-//! - [`keyset`], [`jwks`]: the keys, from a file and from a URL;
+//! - [`galley_edge::auth`]: what a token says, and whether it ended early;
 //! - [`issue`]: signing with the deployment's secret;
-//! - [`key`]: API keys; [`ended`]: which of both ended early.
-//!
-//! One key has one algorithm, which the token's header cannot choose. Whatever
-//! is wrong with a token, the caller hears the same 401: the reason is in the
-//! log only.
+//! - [`key`]: API keys.
 
-mod check;
-mod claims;
-mod ended;
 mod issue;
-mod jwks;
 mod key;
-mod keyset;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::Response;
+use galley_edge::auth::{Checker, Jwks, KEY_SUBJECT, bearer, refuse};
 use secrecy::SecretString;
 
-use self::check::Checker;
-use self::jwks::Jwks;
 use crate::authorize::Caller;
 use crate::config::ApiState;
 use crate::error::ApiError;
 use crate::views::IssuedToken;
 
-pub(crate) use self::ended::Ended;
 pub(crate) use self::key::NewKey;
+pub(crate) use galley_edge::auth::Ended;
 
-pub use self::claims::TokenRules;
-pub use self::ended::{Identities, REVOKED_WITHIN};
-pub use self::issue::{MIN_SECRET_BYTES, NewToken, Signer, TokenError};
-pub use self::jwks::JwksUrlError;
-pub use self::keyset::{KeySet, KeySetError};
+pub use self::issue::{NewToken, Signer, TokenError};
+pub use galley_edge::auth::{
+    Identities, JwksUrlError, KeySet, KeySetError, MIN_SECRET_BYTES, REVOKED_WITHIN, TokenRules,
+};
 
 /// Which tokens are believed.
 #[derive(Clone, Debug)]
@@ -77,9 +64,6 @@ pub enum AuthError {
     #[error("the JWKS URL: {0}")]
     Jwks(#[from] JwksUrlError),
 }
-
-/// What the subject of a key begins with, and no token's does.
-const KEY_SUBJECT: &str = "key:";
 
 /// Checks whoever asks, and signs tokens. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -143,20 +127,6 @@ impl Door {
         let roles = key.roles.iter().filter_map(|role| role.parse().ok()).collect();
         Ok(Caller::new(key.workspace, format!("{KEY_SUBJECT}{prefix}"), roles).of_key())
     }
-}
-
-/// The one answer; why, goes to the log.
-fn refuse(reason: String) -> ApiError {
-    tracing::debug!(reason, "refused a token");
-    ApiError::unauthenticated()
-}
-
-/// The one bearer of a request.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let mut given = headers.get_all(AUTHORIZATION).iter();
-    let (value, None) = (given.next()?, given.next()) else { return None };
-    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// Lets a request pass with a good token only, and says in its span whose it

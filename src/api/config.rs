@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use galley_edge::HttpLimits;
+use galley_edge::rate::{Gate, RateLimits};
 use galley_engine::Engine;
 use galley_engine::queue::Rates;
 use secrecy::SecretString;
@@ -11,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::{AuthConfig, AuthError, Door, Identities};
 use crate::backlog::Backlog;
 use crate::denials::Denials;
-use crate::rate::{Gate, RateLimits};
 use crate::watch::Hub;
 
 /// What a deployment says about its API.
@@ -58,15 +59,25 @@ pub struct Limits {
     pub unfinished_workflows: u32,
 }
 
+impl Limits {
+    /// Those that every HTTP server has.
+    pub(crate) fn http(&self) -> HttpLimits {
+        let Self { body_bytes, request_timeout, head_timeout, head_bytes, headers, connections, .. } = *self;
+        HttpLimits { body_bytes, request_timeout, head_timeout, head_bytes, headers, connections }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
+        let HttpLimits { body_bytes, request_timeout, head_timeout, head_bytes, headers, connections } =
+            HttpLimits::default();
         Self {
-            body_bytes: 1024 * 1024,
-            request_timeout: Duration::from_secs(30),
-            head_timeout: Duration::from_secs(30),
-            head_bytes: 64 * 1024,
-            headers: 64,
-            connections: 10_000,
+            body_bytes,
+            request_timeout,
+            head_timeout,
+            head_bytes,
+            headers,
+            connections,
             rates: RateLimits::OFF,
             unfinished_workflows: 0,
         }

@@ -3,7 +3,7 @@
 //!
 //! No business rule lives here and no SQL: a handler reads a request, asks the
 //! engine, and writes the answer down as a view. The way of a request is
-//! [`frame`] (id, span, metrics, problems) → token → rate →
+//! [`galley_edge::frame`] (id, span, metrics, problems) → token → rate →
 //! permission → handler.
 
 mod auth;
@@ -14,18 +14,16 @@ mod compile;
 mod config;
 mod cursor;
 mod denials;
-mod error;
 mod extract;
-mod frame;
-mod memory;
 mod openapi;
 mod rate;
 mod resources;
 mod router;
 mod serve;
-mod trace;
 pub mod views;
 mod watch;
+
+use galley_edge::{error, memory, trace};
 
 pub use auth::{
     AuthConfig, AuthError, Identities, JwksUrlError, KeySet, KeySetError, MIN_SECRET_BYTES, NewToken,
@@ -33,7 +31,7 @@ pub use auth::{
 };
 pub use config::{ApiConfig, ApiState, Limits};
 pub use cursor::{BadCursor, Binding};
+pub use galley_edge::rate::RateLimits;
 pub use openapi::openapi;
-pub use rate::RateLimits;
 pub use router::router;
 pub use serve::serve;

@@ -1,18 +1,14 @@
 //! Every route, on one page. A line here is also a line in `/openapi.json`.
 
-use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
-use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::timeout::TimeoutLayer;
+use galley_edge::layered;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::require_token;
-use crate::config::{ApiState, Limits};
-use crate::frame::{frame, panicked};
+use crate::config::ApiState;
 use crate::openapi;
 use crate::rate::limit_rate;
 use crate::resources::{
@@ -91,72 +87,5 @@ pub fn router(state: ApiState) -> axum::Router {
     let (router, api) = open_routes().merge(closed).split_for_parts();
     let description = openapi::render(api);
     let describe = move || std::future::ready(([(CONTENT_TYPE, "application/json")], description));
-    layered(router.route("/openapi.json", get(describe)), state.limits).with_state(state)
-}
-
-/// What every request passes, whatever its route.
-fn layered<S: Clone + Send + Sync + 'static>(router: axum::Router<S>, limits: Limits) -> axum::Router<S> {
-    // Layers run from the last to the first.
-    router
-        .layer(DefaultBodyLimit::max(limits.body_bytes))
-        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, limits.request_timeout))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(frame))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use axum::body::{Body, to_bytes};
-    use axum::extract::Request;
-    use tower::ServiceExt as _;
-
-    use super::*;
-    use crate::extract::to_the_end;
-    use crate::views::Problem;
-
-    async fn problem_of(router: axum::Router, limits: Limits) -> (StatusCode, Problem) {
-        let request = Request::get("/").body(Body::empty()).unwrap();
-        let response = layered(router, limits).oneshot(request).await.unwrap();
-        assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
-        let status = response.status();
-        let body = to_bytes(response.into_body(), 10_000).await.unwrap();
-        (status, serde_json::from_slice(&body).unwrap())
-    }
-
-    #[tokio::test]
-    async fn a_panic_is_a_problem_that_keeps_its_reason_to_itself() {
-        async fn breaks() {
-            panic!("the secret of the house");
-        }
-        let router = axum::Router::new().route("/", get(|| to_the_end(breaks())));
-        let (status, problem) = problem_of(router, Limits::default()).await;
-        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
-        assert_eq!(problem.kind, "urn:galley:problem:internal");
-        assert!(!format!("{problem:?}").contains("secret"), "{problem:?}");
-    }
-
-    #[tokio::test]
-    async fn a_request_that_hangs_is_answered() {
-        let router = axum::Router::new().route("/", get(std::future::pending::<()>));
-        let limits = Limits { request_timeout: Duration::from_millis(1), ..Limits::default() };
-        let (status, problem) = problem_of(router, limits).await;
-        assert_eq!(status, StatusCode::GATEWAY_TIMEOUT);
-        assert_eq!(problem.kind, "urn:galley:problem:timeout");
-    }
-
-    /// A change goes on although its request is gone.
-    #[tokio::test]
-    async fn a_client_that_hangs_up_does_not_stop_a_change() {
-        let (go, went) = (tokio::sync::oneshot::channel::<()>(), tokio::sync::oneshot::channel::<()>());
-        let change = to_the_end(async move {
-            go.1.await.unwrap();
-            went.0.send(()).unwrap();
-        });
-        // The request is dropped while its change waits.
-        tokio::time::timeout(Duration::from_millis(1), change).await.unwrap_err();
-        go.0.send(()).unwrap();
-        went.1.await.unwrap();
-    }
+    layered(router.route("/openapi.json", get(describe)), state.limits.http()).with_state(state)
 }

@@ -4,19 +4,13 @@ use std::fmt;
 use std::time::Duration;
 
 use galley_core::ids::WorkspaceId;
+use galley_edge::auth::{MIN_SECRET_BYTES, NewClaims, OWN_ALGORITHM, OWN_ISSUER, TokenRules, is_subject};
 use jiff::Timestamp;
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use jsonwebtoken::{EncodingKey, Header};
 use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
-use super::claims::{NewClaims, OWN_ISSUER, TokenRules, is_subject};
 use crate::views::{IssuedToken, Role};
-
-/// The algorithm of the deployment's secret.
-pub(super) const OWN_ALGORITHM: Algorithm = Algorithm::HS256;
-
-/// Shortest secret, in bytes: what HS256 itself asks for.
-pub const MIN_SECRET_BYTES: usize = 32;
 
 /// Why no token can be issued, or none checked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -116,6 +110,7 @@ impl Signer {
             workspace: new.workspace,
             roles: new.roles.iter().map(|role| role.word()).collect(),
             deployment: new.deployment,
+            agents: &[],
             jti: &id,
             exp: expires.as_second(),
             nbf: now.as_second(),

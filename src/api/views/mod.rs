@@ -19,7 +19,6 @@ mod events;
 mod health;
 mod keys;
 mod posts;
-mod problem;
 mod queues;
 mod schedules;
 mod tasks;
@@ -45,13 +44,13 @@ pub use dead_letters::{
 };
 pub use definition::{DefinitionShape, ForEachShape, RetryOverrideShape, StepShape};
 pub use events::{StepEvent, WorkflowEvent};
+pub use galley_edge::{Problem, ProblemAt};
 pub use health::{Check, Health, Readiness, Ready};
 pub use keys::{ApiKey, CreateKey, CreatedKey, RevokeTokens, RevokedTokens};
 pub use posts::{
     EditPost, EditedPost, Post, PostContent, PostDetail, PostRevision, Publication, PublicationEvent, Reject,
     ReschedulePost, Resolution, ResolvePost,
 };
-pub use problem::{Problem, ProblemAt};
 pub use queues::{LimitQueue, PauseQueue, Queue};
 pub use schedules::{AddSchedule, MissedRuns, Schedule, ScheduleDetail, ScheduleState, SetSchedule};
 pub use tasks::{AgentTaskHistory, Attempt, ModelChoice, ModelScore, TaskError, TaskResult};

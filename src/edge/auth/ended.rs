@@ -62,7 +62,7 @@ impl Identities for Store {
 
 /// The store's answers. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Ended {
+pub struct Ended {
     inner: Arc<Inner>,
 }
 
@@ -76,7 +76,8 @@ struct Inner {
 }
 
 impl Ended {
-    pub(super) fn new(identities: Arc<dyn Identities>) -> Self {
+    /// Asks these.
+    pub fn new(identities: Arc<dyn Identities>) -> Self {
         Self {
             inner: Arc::new(Inner {
                 identities,
@@ -89,7 +90,10 @@ impl Ended {
     }
 
     /// Whether a token ended early. Without an answer nobody gets in.
-    pub(super) async fn is_revoked(
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn is_revoked(
         &self,
         workspace: WorkspaceId,
         id: Option<&str>,
@@ -110,7 +114,10 @@ impl Ended {
     }
 
     /// The keys of a prefix.
-    pub(super) async fn keys(&self, prefix: &str) -> Result<Arc<[KeyHash]>, StoreError> {
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn keys(&self, prefix: &str) -> Result<Arc<[KeyHash]>, StoreError> {
         if let Some(known) = self.inner.keys.get(&prefix.to_owned()) {
             return Ok(known);
         }
@@ -123,7 +130,7 @@ impl Ended {
     }
 
     /// Writes down, behind the request, that a key is in use.
-    pub(super) fn tell_used(&self, workspace: WorkspaceId, prefix: &str) {
+    pub fn tell_used(&self, workspace: WorkspaceId, prefix: &str) {
         let (inner, prefix) = (Arc::clone(&self.inner), prefix.to_owned());
         if inner.told.get(&prefix).is_some() {
             return;
@@ -138,12 +145,12 @@ impl Ended {
     }
 
     /// Asks anew what of a workspace's tokens ended.
-    pub(crate) fn forget_revocations(&self, workspace: WorkspaceId) {
+    pub fn forget_revocations(&self, workspace: WorkspaceId) {
         self.inner.revocations.forget(&workspace);
     }
 
     /// Asks anew about a key.
-    pub(crate) fn forget_key(&self, prefix: &str) {
+    pub fn forget_key(&self, prefix: &str) {
         self.inner.keys.forget(&prefix.to_owned());
     }
 }

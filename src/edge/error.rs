@@ -11,45 +11,64 @@ use galley_core::plan::Problem as CoreProblem;
 use galley_engine::EngineError;
 use galley_engine::store::StoreError;
 
+use crate::problem::{Problem, ProblemAt};
 use crate::rate::Standing;
-use crate::views::{Problem, ProblemAt};
 
 /// Seconds after which a store that was away is worth another try.
 const RETRY_SECONDS: u64 = 2;
 
 /// A kind of problem: its stable name, its title, its status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Kind(&'static str, &'static str, StatusCode);
+pub struct Kind(&'static str, &'static str, StatusCode);
 
-pub(crate) const MALFORMED: Kind = Kind("malformed", "The request cannot be read", StatusCode::BAD_REQUEST);
-pub(crate) const UNAUTHENTICATED: Kind =
+impl Kind {
+    /// A kind that only one server has.
+    pub const fn of_its_own(name: &'static str, title: &'static str, status: StatusCode) -> Self {
+        Self(name, title, status)
+    }
+}
+
+/// It is no request of ours.
+pub const MALFORMED: Kind = Kind("malformed", "The request cannot be read", StatusCode::BAD_REQUEST);
+/// Nobody knows who asks.
+pub const UNAUTHENTICATED: Kind =
     Kind("unauthenticated", "A valid token is required", StatusCode::UNAUTHORIZED);
-pub(crate) const FORBIDDEN: Kind = Kind("forbidden", "The token does not allow this", StatusCode::FORBIDDEN);
-pub(crate) const NOT_FOUND: Kind = Kind("not-found", "There is no such thing here", StatusCode::NOT_FOUND);
-pub(crate) const METHOD_NOT_ALLOWED: Kind =
+/// Whoever asks may not.
+pub const FORBIDDEN: Kind = Kind("forbidden", "The token does not allow this", StatusCode::FORBIDDEN);
+/// It is not there, or not the caller's.
+pub const NOT_FOUND: Kind = Kind("not-found", "There is no such thing here", StatusCode::NOT_FOUND);
+/// The route has another method.
+pub const METHOD_NOT_ALLOWED: Kind =
     Kind("method-not-allowed", "This cannot be done to it", StatusCode::METHOD_NOT_ALLOWED);
-pub(crate) const CONFLICT: Kind = Kind("conflict", "Its state does not allow this", StatusCode::CONFLICT);
-pub(crate) const TOO_LARGE: Kind =
-    Kind("too-large", "The request is too large", StatusCode::PAYLOAD_TOO_LARGE);
-pub(crate) const NOT_JSON: Kind =
+/// Its state does not allow it.
+pub const CONFLICT: Kind = Kind("conflict", "Its state does not allow this", StatusCode::CONFLICT);
+/// The body is over the limit.
+pub const TOO_LARGE: Kind = Kind("too-large", "The request is too large", StatusCode::PAYLOAD_TOO_LARGE);
+/// The body says it is something else.
+pub const NOT_JSON: Kind =
     Kind("unsupported-media-type", "The body is not JSON", StatusCode::UNSUPPORTED_MEDIA_TYPE);
-pub(crate) const INVALID: Kind =
-    Kind("invalid", "The request is not valid", StatusCode::UNPROCESSABLE_ENTITY);
-pub(crate) const IDEMPOTENCY: Kind = Kind(
+/// It can be read, and is wrong.
+pub const INVALID: Kind = Kind("invalid", "The request is not valid", StatusCode::UNPROCESSABLE_ENTITY);
+/// The key was another request's.
+pub const IDEMPOTENCY: Kind = Kind(
     "idempotency-mismatch",
     "The idempotency key was used for another request",
     StatusCode::UNPROCESSABLE_ENTITY,
 );
-pub(crate) const RATE_LIMITED: Kind =
-    Kind("rate-limited", "Too many requests", StatusCode::TOO_MANY_REQUESTS);
-pub(crate) const BACKLOG_FULL: Kind =
-    Kind("backlog-full", "Too much is unfinished", StatusCode::TOO_MANY_REQUESTS);
-pub(crate) const SEALED: Kind =
+/// Asked too often.
+pub const RATE_LIMITED: Kind = Kind("rate-limited", "Too many requests", StatusCode::TOO_MANY_REQUESTS);
+/// Too much is unfinished.
+pub const BACKLOG_FULL: Kind = Kind("backlog-full", "Too much is unfinished", StatusCode::TOO_MANY_REQUESTS);
+/// A key that opens content is missing.
+pub const SEALED: Kind =
     Kind("sealed-content", "Sealed content cannot be opened", StatusCode::INTERNAL_SERVER_ERROR);
-pub(crate) const INTERNAL: Kind =
+/// A bug, or a broken deployment.
+pub const INTERNAL: Kind =
     Kind("internal", "Something is wrong inside Galley", StatusCode::INTERNAL_SERVER_ERROR);
-pub(crate) const UNAVAILABLE: Kind = Kind("unavailable", "A store is away", StatusCode::SERVICE_UNAVAILABLE);
-pub(crate) const TIMEOUT: Kind = Kind("timeout", "It took too long", StatusCode::GATEWAY_TIMEOUT);
+/// Postgres or Redis does not answer.
+pub const UNAVAILABLE: Kind = Kind("unavailable", "A store is away", StatusCode::SERVICE_UNAVAILABLE);
+/// It took too long.
+pub const TIMEOUT: Kind = Kind("timeout", "It took too long", StatusCode::GATEWAY_TIMEOUT);
 
 /// When another try is worth it.
 #[derive(Clone, Debug)]
@@ -62,7 +81,7 @@ struct Again {
 
 /// A request that was not served.
 #[derive(Clone, Debug)]
-pub(crate) struct ApiError {
+pub struct ApiError {
     kind: Kind,
     detail: String,
     problems: Vec<ProblemAt>,
@@ -73,22 +92,24 @@ pub(crate) struct ApiError {
 }
 
 impl ApiError {
-    pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+    /// A problem of a kind: what failed, and what to do next.
+    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into(), problems: Vec::new(), secret: None, again: None }
     }
 
     /// Whatever is wrong with the token, these are the words.
-    pub(crate) fn unauthenticated() -> Self {
+    pub fn unauthenticated() -> Self {
         let detail = "send `Authorization: Bearer <token>` with a valid token; an admin issues one";
         Self::new(UNAUTHENTICATED, detail)
     }
 
-    pub(crate) fn forbidden(detail: String) -> Self {
+    /// Whoever asks may not do this.
+    pub fn forbidden(detail: String) -> Self {
         Self::new(FORBIDDEN, detail)
     }
 
     /// One request too many.
-    pub(crate) fn rate_limited(standing: Standing) -> Self {
+    pub fn rate_limited(standing: Standing) -> Self {
         let seconds = standing.retry_after();
         let detail = format!(
             "this caller or its workspace asked too often; nothing was done, repeat the request after {seconds} s"
@@ -98,18 +119,18 @@ impl ApiError {
     }
 
     /// One workflow too many.
-    pub(crate) fn backlog_full(detail: String, seconds: u64) -> Self {
+    pub fn backlog_full(detail: String, seconds: u64) -> Self {
         let again = Some(Box::new(Again { seconds, standing: None }));
         Self { again, ..Self::new(BACKLOG_FULL, detail) }
     }
 
     /// A request that cannot be read, at a place.
-    pub(crate) fn malformed(at: &str, problem: impl Into<String>) -> Self {
+    pub fn malformed(at: &str, problem: impl Into<String>) -> Self {
         Self::at(MALFORMED, at, problem)
     }
 
     /// A request that can be read and is wrong, at a place.
-    pub(crate) fn invalid(at: &str, problem: impl Into<String>) -> Self {
+    pub fn invalid(at: &str, problem: impl Into<String>) -> Self {
         Self::at(INVALID, at, problem)
     }
 
@@ -121,19 +142,19 @@ impl ApiError {
     }
 
     /// Something of the caller's workspace that is not there.
-    pub(crate) fn not_found(kind: &'static str, id: &str) -> Self {
+    pub fn not_found(kind: &'static str, id: &str) -> Self {
         EngineError::NotFound { kind, id: id.to_owned() }.into()
     }
 
     /// A bug or a broken deployment: the reason goes to the log only.
-    pub(crate) fn internal(secret: impl Into<String>) -> Self {
+    pub fn internal(secret: impl Into<String>) -> Self {
         let detail = "the request was not served because of an error inside Galley; \
                       tell an operator this problem's `instance`, the log says more under it";
         Self { secret: Some(secret.into()), ..Self::new(INTERNAL, detail) }
     }
 
     /// The problem of an answer that some layer made without us.
-    pub(crate) fn of_status(status: StatusCode) -> Self {
+    pub fn of_status(status: StatusCode) -> Self {
         match status {
             StatusCode::UNAUTHORIZED => Self::unauthenticated(),
             StatusCode::NOT_FOUND => {
@@ -156,17 +177,18 @@ impl ApiError {
         }
     }
 
-    pub(crate) fn status(&self) -> StatusCode {
+    /// The answer's status.
+    pub fn status(&self) -> StatusCode {
         self.kind.2
     }
 
     /// What only the log may say.
-    pub(crate) fn secret(&self) -> Option<&str> {
+    pub fn secret(&self) -> Option<&str> {
         self.secret.as_deref()
     }
 
     /// The answer's body, for the request of this id.
-    pub(crate) fn problem(&self, instance: &str) -> Problem {
+    pub fn problem(&self, instance: &str) -> Problem {
         let Kind(name, title, status) = self.kind;
         Problem {
             kind: format!("urn:galley:problem:{name}"),
@@ -179,7 +201,7 @@ impl ApiError {
     }
 
     /// The answer's headers.
-    pub(crate) fn headers(&self) -> HeaderMap {
+    pub fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         if self.kind == UNAUTHENTICATED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -4,14 +4,14 @@ use axum::http::HeaderMap;
 use uuid::Uuid;
 
 /// The header of the request's id, in and out.
-pub(crate) const REQUEST_ID: &str = "x-request-id";
+pub const REQUEST_ID: &str = "x-request-id";
 
 /// Longest request id taken over from the caller.
 const MAX_ID_BYTES: usize = 128;
 
 /// The caller's request id if it is harmless in a log line and a header, or a
 /// new one.
-pub(crate) fn request_id(headers: &HeaderMap) -> String {
+pub fn request_id(headers: &HeaderMap) -> String {
     let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
     let harmless = |id: &&str| {
         (1..=MAX_ID_BYTES).contains(&id.len())
@@ -21,7 +21,7 @@ pub(crate) fn request_id(headers: &HeaderMap) -> String {
 }
 
 /// The caller's `traceparent` if it is one, or the beginning of a new trace.
-pub(crate) fn traceparent(headers: &HeaderMap) -> String {
+pub fn traceparent(headers: &HeaderMap) -> String {
     let given = headers.get("traceparent").and_then(|value| value.to_str().ok());
     given.filter(|text| is_traceparent(text)).map_or_else(new_traceparent, str::to_owned)
 }

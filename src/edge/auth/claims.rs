@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use galley_core::ids::WorkspaceId;
+use galley_core::ids::{AgentType, WorkspaceId};
 use jsonwebtoken::{Algorithm, Validation};
 use serde::{Deserialize, Serialize};
 
 /// Who issues the tokens of the deployment's own secret.
-pub(super) const OWN_ISSUER: &str = "galley";
+pub const OWN_ISSUER: &str = "galley";
+
+/// What the subject of an API key begins with, and no token's does.
+pub const KEY_SUBJECT: &str = "key:";
 
 /// How far two clocks may differ, seconds.
 const LEEWAY: u64 = 30;
@@ -41,16 +44,22 @@ impl Default for TokenRules {
 
 /// A token's claims. `iss` and `aud` are checked before these are read.
 #[derive(Deserialize)]
-pub(super) struct Claims {
-    pub(super) sub: String,
-    pub(super) workspace: WorkspaceId,
-    /// Text, not [`Role`](crate::views::Role): a role that only a newer release
+pub struct Claims {
+    /// Whom it names.
+    pub sub: String,
+    /// The workspace it opens, or, of a worker's, the one it is kept in.
+    pub workspace: WorkspaceId,
+    /// Text, not a role of the API's: a role that only a newer release
     /// knows allows nothing here, but does not void the others.
-    pub(super) roles: Vec<String>,
+    pub roles: Vec<String>,
     /// Whether it is for the deployment, not for its workspace alone.
     #[serde(default)]
-    pub(super) deployment: bool,
-    pub(super) jti: Option<String>,
+    pub deployment: bool,
+    /// The agent types that a worker's token is for.
+    #[serde(default)]
+    pub agents: Vec<String>,
+    /// Its id.
+    pub jti: Option<String>,
     exp: i64,
     nbf: i64,
     iat: Option<i64>,
@@ -58,30 +67,50 @@ pub(super) struct Claims {
 
 /// The claims of a token of ours.
 #[derive(Serialize)]
-pub(super) struct NewClaims<'a> {
-    pub(super) sub: &'a str,
-    pub(super) workspace: WorkspaceId,
-    pub(super) roles: Vec<&'static str>,
+pub struct NewClaims<'a> {
+    /// Whom it names.
+    pub sub: &'a str,
+    /// The workspace it opens.
+    pub workspace: WorkspaceId,
+    /// What it allows.
+    pub roles: Vec<&'static str>,
+    /// Whether it is for the deployment.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(super) deployment: bool,
-    pub(super) jti: &'a str,
-    pub(super) exp: i64,
-    pub(super) nbf: i64,
-    pub(super) iat: i64,
-    pub(super) iss: &'a str,
-    pub(super) aud: &'a str,
+    pub deployment: bool,
+    /// The agent types it is for, of a worker's.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub agents: &'a [AgentType],
+    /// Its id.
+    pub jti: &'a str,
+    /// When it ends.
+    pub exp: i64,
+    /// When it begins.
+    pub nbf: i64,
+    /// When it was issued.
+    pub iat: i64,
+    /// Who issued it.
+    pub iss: &'a str,
+    /// Whom it is shown to.
+    pub aud: &'a str,
 }
 
 impl Claims {
     /// When it was issued, seconds: it is revoked by what came later.
-    pub(super) fn issued(&self) -> i64 {
+    pub fn issued(&self) -> i64 {
         self.iat.map_or(self.nbf, |iat| iat.min(self.nbf))
     }
 }
 
 impl TokenRules {
+    /// What workers' tokens have to say: they are shown to the gateway, and the
+    /// API believes none of them, nor the gateway any of the API's.
+    #[must_use]
+    pub fn of_workers(&self) -> Self {
+        Self { audience: format!("{}/worker", self.audience), ..self.clone() }
+    }
+
     /// What is checked of every token under a key of this algorithm.
-    pub(super) fn validation(&self, algorithm: Algorithm, issuer: &str) -> Validation {
+    pub fn validation(&self, algorithm: Algorithm, issuer: &str) -> Validation {
         let mut validation = Validation::new(algorithm);
         validation.leeway = LEEWAY;
         validation.validate_nbf = true;
@@ -92,7 +121,10 @@ impl TokenRules {
     }
 
     /// What is checked beyond that.
-    pub(super) fn check(&self, claims: &Claims) -> Result<(), &'static str> {
+    ///
+    /// # Errors
+    /// Why it is not believed, for the log.
+    pub fn check(&self, claims: &Claims) -> Result<(), &'static str> {
         if !is_subject(&claims.sub) {
             return Err("the subject is empty, too long, has control characters or is a key's");
         }
@@ -109,8 +141,8 @@ impl TokenRules {
 
 /// Whether a text can name somebody in the audit log. What keys are called there
 /// is theirs.
-pub(super) fn is_subject(text: &str) -> bool {
+pub fn is_subject(text: &str) -> bool {
     (1..=MAX_SUBJECT_BYTES).contains(&text.len())
         && !text.chars().any(char::is_control)
-        && !text.starts_with(super::KEY_SUBJECT)
+        && !text.starts_with(KEY_SUBJECT)
 }

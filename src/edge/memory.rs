@@ -12,23 +12,25 @@ const MOST: usize = 10_000;
 
 /// Answers that are believed for a while.
 #[derive(Debug)]
-pub(crate) struct Memory<K, V> {
+pub struct Memory<K, V> {
     kept: Mutex<HashMap<K, (Instant, V)>>,
     time: Duration,
 }
 
 impl<K: Eq + Hash, V: Clone> Memory<K, V> {
-    pub(crate) fn new(time: Duration) -> Self {
+    /// Nothing is known yet.
+    pub fn new(time: Duration) -> Self {
         Self { kept: Mutex::default(), time }
     }
 
-    pub(crate) fn get(&self, key: &K) -> Option<V> {
+    /// The answer, while it is believed.
+    pub fn get(&self, key: &K) -> Option<V> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.get(key).filter(|(since, _)| since.elapsed() < self.time).map(|(_, value)| value.clone())
     }
 
     /// Keeps an answer to a question that was asked then.
-    pub(crate) fn put(&self, key: K, asked: Instant, value: V) {
+    pub fn put(&self, key: K, asked: Instant, value: V) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= MOST {
             kept.retain(|_, (since, _)| since.elapsed() < self.time);
@@ -39,7 +41,8 @@ impl<K: Eq + Hash, V: Clone> Memory<K, V> {
         kept.insert(key, (asked, value));
     }
 
-    pub(crate) fn forget(&self, key: &K) {
+    /// Forgets an answer: the question is asked anew.
+    pub fn forget(&self, key: &K) {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }

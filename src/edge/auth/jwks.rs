@@ -33,7 +33,7 @@ pub struct JwksUrlError(String);
 
 /// The keys of a URL. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Jwks {
+pub struct Jwks {
     inner: Arc<Inner>,
 }
 
@@ -55,7 +55,11 @@ struct Known {
 }
 
 impl Jwks {
-    pub(super) fn new(url: &str, pause: Duration) -> Result<Self, JwksUrlError> {
+    /// The keys of a URL, fetched when first needed.
+    ///
+    /// # Errors
+    /// A URL that keys are not fetched from.
+    pub fn new(url: &str, pause: Duration) -> Result<Self, JwksUrlError> {
         let url: Url = url.parse().map_err(|error| JwksUrlError(format!("not a URL: {error}")))?;
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         let loopback = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());

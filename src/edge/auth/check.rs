@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::DecodingKey;
+use jsonwebtoken::{Algorithm, DecodingKey};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::claims::{Claims, OWN_ISSUER, TokenRules};
-use super::issue::OWN_ALGORITHM;
 use super::jwks::Jwks;
 use super::keyset::{Key, KeySet, name};
+
+/// The algorithm of the deployment's secret.
+pub const OWN_ALGORITHM: Algorithm = Algorithm::HS256;
 
 /// Longest token that is looked at, in bytes.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -35,7 +37,7 @@ struct Head {
 
 /// Checks tokens. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Checker {
+pub struct Checker {
     own: Arc<Key>,
     file: KeySet,
     url: Option<Jwks>,
@@ -55,13 +57,16 @@ impl fmt::Debug for Checker {
 
 impl Checker {
     /// The secret's length was checked by the signer.
-    pub(super) fn new(secret: &SecretString, file: KeySet, url: Option<Jwks>, rules: TokenRules) -> Self {
+    pub fn new(secret: &SecretString, file: KeySet, url: Option<Jwks>, rules: TokenRules) -> Self {
         let decoding = DecodingKey::from_secret(secret.expose_secret().as_bytes());
         Self { own: Arc::new(Key { algorithm: OWN_ALGORITHM, decoding }), file, url, rules }
     }
 
-    /// What a token says, if it is to be believed; why not, for the log.
-    pub(super) async fn check(&self, token: &str) -> Result<Claims, String> {
+    /// What a token says, if it is to be believed.
+    ///
+    /// # Errors
+    /// Why not, for the log.
+    pub async fn check(&self, token: &str) -> Result<Claims, String> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(format!("over {MAX_TOKEN_BYTES} bytes"));
         }

@@ -21,7 +21,7 @@ use crate::rate;
 use crate::trace::{REQUEST_ID, request_id};
 
 /// The outermost layer.
-pub(crate) async fn frame(request: Request, next: Next) -> Response {
+pub async fn frame(request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     let method = request.method().to_string();
     // The pattern, not the path: ids would make a metric per workflow.
@@ -99,7 +99,7 @@ fn is_json(response: &Response) -> bool {
 }
 
 /// The answer to a request whose handler panicked.
-pub(crate) fn panicked(panic: Box<dyn Any + Send>) -> Response {
+pub fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     ApiError::internal(format!("panic: {}", text.as_deref().unwrap_or("no message"))).into_response()

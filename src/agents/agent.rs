@@ -8,7 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use galley_core::agent::AgentSpec;
 use galley_core::ids::{AgentType, WorkflowId, WorkspaceId};
-use galley_core::report::{StepError, StepOutput, Usage};
+use galley_core::message::Inbox;
+use galley_core::report::{StepError, StepOutput};
 use serde::Serialize;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,9 @@ pub struct StepContext {
     pub effect_key: String,
     /// `{ brief, params, results, item? }`, see `galley_core::input`.
     pub input: Arc<Value>,
+    /// What the workflow's other steps said to this one, and what they
+    /// remember together.
+    pub inbox: Arc<Inbox>,
     /// Fires when nobody waits for the outcome any more. Stop soon; whatever
     /// is returned after that is dropped.
     pub cancelled: CancellationToken,
@@ -125,5 +129,5 @@ pub fn output<T: Serialize + ?Sized>(value: &T) -> Result<StepOutput, StepError>
     let output = serde_json::value::to_raw_value(value).map_err(|error| {
         StepError::permanent("bad_output", format!("the output has no JSON form: {error}"))
     })?;
-    Ok(StepOutput { output, usage: Usage::default() })
+    Ok(StepOutput::new(output))
 }

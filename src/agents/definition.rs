@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use galley_core::agent::AgentSpec;
 use galley_core::ids::{AgentType, is_name};
+use galley_core::message::{Inbox, Says};
 use galley_core::report::StepError;
 use galley_core::retry::RetryPolicy;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use crate::prompt::{Prompt, standing_rules};
+use crate::says::{Entry, Line, Speech, heard};
 use crate::schema::{Mismatch, Schema};
 
 /// The longest an answer is kept, in seconds: 30 days.
@@ -97,6 +99,10 @@ struct File {
     schema: Schemas,
     #[serde(default)]
     same: Vec<Same>,
+    #[serde(default)]
+    says: Vec<Line>,
+    #[serde(default)]
+    remembers: Vec<Entry>,
 }
 
 #[derive(Default, Deserialize)]
@@ -153,6 +159,7 @@ pub struct Definition {
     standing_rules: String,
     output: Schema,
     same: Vec<Same>,
+    speech: Speech,
 }
 
 impl Definition {
@@ -173,7 +180,19 @@ impl Definition {
             let line = before.matches('\n').count() + 1;
             wrong(&format!("line {line}"), error.message().to_owned(), "compare with agents/strategy.toml")
         })?;
-        let File { name, description, models, sampling, limits, cache, prompt, schema, same } = read;
+        let File {
+            name,
+            description,
+            models,
+            sampling,
+            limits,
+            cache,
+            prompt,
+            schema,
+            same,
+            says,
+            remembers,
+        } = read;
 
         let agent =
             AgentType::new(&name).map_err(|error| wrong("name", error.to_string(), "choose another name"))?;
@@ -225,6 +244,9 @@ impl Definition {
             }
         }
 
+        let speech = Speech::new(says, remembers)
+            .map_err(|(key, what)| wrong(key, what, "correct it or leave it out"))?;
+
         Ok(Self {
             standing_rules: standing_rules(&output_schema),
             spec: AgentSpec { agent, description, input_schema, output_schema, retry },
@@ -236,6 +258,7 @@ impl Definition {
             prompt,
             output,
             same,
+            speech,
         })
     }
 
@@ -275,13 +298,22 @@ impl Definition {
         &self.output
     }
 
-    /// The system and the user text for one step input.
+    /// The system and the user text for one step input, and for what others
+    /// said to the step.
     ///
     /// # Errors
     /// A permanent `bad_prompt`: the template prints what the input lacks.
-    pub(crate) fn render(&self, input: &Value) -> Result<(String, String), StepError> {
-        let (system, user) = self.prompt.render(input)?;
+    pub(crate) fn render(&self, input: &Value, inbox: &Inbox) -> Result<(String, String), StepError> {
+        let (system, mut user) = self.prompt.render(input)?;
+        if let Some(heard) = heard(inbox) {
+            user = format!("{user}\n\n{heard}");
+        }
         Ok((format!("{system}\n\n{}", self.standing_rules), user))
+    }
+
+    /// What an answer says to the workflow's other agents.
+    pub(crate) fn says(&self, answer: &RawValue, inbox: &Inbox) -> Says {
+        self.speech.of(answer, inbox)
     }
 
     /// Reads an answer: JSON, perhaps in a code fence or with words around it,

@@ -30,6 +30,7 @@ mod prompt;
 mod provider;
 mod registry;
 mod remote;
+mod says;
 mod schema;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]

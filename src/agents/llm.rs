@@ -70,7 +70,7 @@ impl Agent for LlmAgent {
     }
 
     async fn run(&self, step: StepContext) -> Result<StepOutput, StepError> {
-        let (system, user) = self.definition.render(&step.input)?;
+        let (system, user) = self.definition.render(&step.input, &step.inbox)?;
         let mut attempt = Attempt {
             definition: &self.definition,
             candidates: self.providers.configured(self.definition.models()),
@@ -85,7 +85,10 @@ impl Agent for LlmAgent {
         let done = attempt.run().await;
         let usage = attempt.bill;
         match done {
-            Ok(output) => Ok(StepOutput { output, usage }),
+            Ok(output) => {
+                let says = self.definition.says(&output, &step.inbox);
+                Ok(StepOutput { output, usage, says })
+            }
             Err(error) => Err(error.with_usage(usage)),
         }
     }

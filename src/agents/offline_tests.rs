@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
+use galley_core::message::Inbox;
 use galley_core::report::Failure;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -115,7 +116,7 @@ fn the_schema_and_the_table_agree_on_the_limits() {
     let fits = |name: &str, length: usize| {
         schema.check(&json!({ "platform": name, "text": "a".repeat(length), "hashtags": [] })).is_ok()
     };
-    let (prompt, _) = creator.render(&post_input(example_brief(), "x")).unwrap();
+    let (prompt, _) = creator.render(&post_input(example_brief(), "x"), &Inbox::default()).unwrap();
     for Platform { name, limit, .. } in PLATFORMS {
         assert!(fits(name, *limit), "{name} at {limit}");
         assert!(!fits(name, limit + 1), "{name} over {limit}");

@@ -182,7 +182,7 @@ fn block(value: &TemplateValue) -> String {
 /// `text` between markers carrying an id that does not occur in it. The id is
 /// made from the text, so that equal prompts stay equal (caches) while nobody
 /// can write a closing marker for a text that contains that marker.
-fn fence(name: &str, text: &str) -> String {
+pub(crate) fn fence(name: &str, text: &str) -> String {
     let mut digest = Sha256::new();
     digest.update(name);
     digest.update([0]);

@@ -149,6 +149,9 @@ impl Registered {
             StepError::permanent("bad_input", format!("the input does not fit the schema: {mismatch}"))
         })?;
         let done = self.agent.run(step).await?;
+        if let Err(why) = done.says.check() {
+            return Err(StepError::permanent("bad_message", why).with_usage(done.usage));
+        }
         if self.output.is_anything() {
             return Ok(done);
         }

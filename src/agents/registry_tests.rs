@@ -117,10 +117,7 @@ async fn without_a_schema_the_output_passes_byte_for_byte() {
     let mut registry = Registry::new();
     registry
         .register(FnAgent::new(spec("raw", json!(true), json!(true)), async |_| {
-            Ok(StepOutput {
-                output: RawValue::from_string("{ \"a\" :  1 }".into()).unwrap(),
-                usage: Usage::default(),
-            })
+            Ok(StepOutput::new(RawValue::from_string("{ \"a\" :  1 }".into()).unwrap()))
         }))
         .unwrap();
     let done = agent(&registry, "raw").run(step("raw", Value::Null)).await.unwrap();

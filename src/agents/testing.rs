@@ -29,6 +29,7 @@ pub(crate) fn step(agent: &str, input: Value) -> StepContext {
         attempt: 1,
         effect_key: "effect-1".to_owned(),
         input: Arc::new(input),
+        inbox: Arc::default(),
         cancelled: CancellationToken::new(),
         timeout: Duration::from_secs(60),
         desk: Arc::new(crate::NoDesk),

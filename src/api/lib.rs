@@ -15,6 +15,7 @@ mod config;
 mod cursor;
 mod denials;
 mod extract;
+mod follow;
 mod openapi;
 mod rate;
 mod resources;

@@ -12,8 +12,8 @@ use crate::config::ApiState;
 use crate::openapi;
 use crate::rate::limit_rate;
 use crate::resources::{
-    accounts, agents, approvals, audit, automation, budgets, dead_letters, events, health, keys, posts,
-    queues, schedules, tasks, templates, tokens, why, workers, workflows, workspaces,
+    accounts, agents, approvals, audit, automation, budgets, dead_letters, events, health, keys, messages,
+    posts, queues, schedules, tasks, templates, tokens, why, workers, workflows, workspaces,
 };
 
 /// Routes that take a token.
@@ -23,6 +23,9 @@ pub(crate) fn closed_routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(workflows::show))
         .routes(routes!(workflows::cancel))
         .routes(routes!(events::stream))
+        .routes(routes!(messages::list))
+        .routes(routes!(messages::follow))
+        .routes(routes!(messages::context))
         .routes(routes!(templates::list, templates::store))
         .routes(routes!(templates::show))
         .routes(routes!(tasks::list))
@@ -50,6 +53,7 @@ pub(crate) fn closed_routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(schedules::resume))
         .routes(routes!(schedules::run))
         .routes(routes!(agents::list))
+        .routes(routes!(messages::patterns))
         .routes(routes!(queues::list))
         .routes(routes!(queues::pause))
         .routes(routes!(queues::resume))

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use galley_agents::{Agent, StepContext};
 use galley_core::agent::AgentSpec;
 use galley_core::ids::AgentType;
-use galley_core::report::{StepError, StepOutput, Usage};
+use galley_core::report::{StepError, StepOutput};
 use galley_core::retry::RetryPolicy;
 use serde_json::value::RawValue;
 
@@ -63,7 +63,7 @@ impl Agent for Noop {
     async fn run(&self, step: StepContext) -> Result<StepOutput, StepError> {
         let index = step.step_name.trim_start_matches('s').parse().unwrap_or(u16::MAX);
         self.ledger.write(std::iter::once((Entry::Ran, step.workflow, index)));
-        Ok(StepOutput { output: self.output.clone(), usage: Usage::default() })
+        Ok(StepOutput::new(self.output.clone()))
     }
 }
 
@@ -96,6 +96,6 @@ impl Agent for Stuck {
                 return Err(StepError::permanent("no_mark", format!("cannot leave a mark: {error}")));
             }
         }
-        Ok(StepOutput { output: RawValue::NULL.to_owned(), usage: Usage::default() })
+        Ok(StepOutput::new(RawValue::NULL.to_owned()))
     }
 }

@@ -68,6 +68,11 @@ uuid_id! {
 }
 
 uuid_id! {
+    /// What an agent said to others of its workflow.
+    MessageId
+}
+
+uuid_id! {
     /// A workflow that is submitted again and again.
     ScheduleId
 }

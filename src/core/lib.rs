@@ -15,6 +15,7 @@ pub mod definition;
 pub mod hash;
 pub mod ids;
 pub mod input;
+pub mod message;
 pub mod money;
 pub mod plan;
 pub mod publish;

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::choice::Score;
+use crate::message::{Remembering, Saying, Says};
 use serde_json::value::RawValue;
 
 /// What an attempt cost and where it ran. All zero or absent for a step that
@@ -55,6 +56,37 @@ pub struct StepOutput {
     pub output: Box<RawValue>,
     /// The bill.
     pub usage: Usage,
+    /// What it says to the other agents of its workflow, written with the
+    /// output or not at all.
+    pub says: Says,
+}
+
+impl StepOutput {
+    /// An output with an empty bill, and nothing said.
+    pub fn new(output: Box<RawValue>) -> Self {
+        Self { output, usage: Usage::default(), says: Says::default() }
+    }
+
+    /// The same, billed.
+    #[must_use]
+    pub fn with_usage(mut self, usage: Usage) -> Self {
+        self.usage = usage;
+        self
+    }
+
+    /// The same, with one more message to the workflow's other agents.
+    #[must_use]
+    pub fn saying(mut self, message: Saying) -> Self {
+        self.says.messages.push(message);
+        self
+    }
+
+    /// The same, with one more entry for the workflow's shared context.
+    #[must_use]
+    pub fn remembering(mut self, entry: Remembering) -> Self {
+        self.says.context.push(entry);
+        self
+    }
 }
 
 /// What should follow a failed attempt. A closed set: an agent cannot invent

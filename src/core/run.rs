@@ -219,6 +219,10 @@ pub struct Run {
     pub cancelled: bool,
     /// The definition's steps in order, then expanded children.
     pub steps: Vec<StepRun>,
+    /// How many messages and context entries its steps have written: whether
+    /// there is anything to load for those that follow.
+    #[serde(skip)]
+    pub said: u32,
 }
 
 /// The stored format of a run whose steps have no marks. Kept for those, so
@@ -227,6 +231,10 @@ const PLAIN: u8 = 1;
 
 /// The stored format of a run with marked steps: the plain run, then the marks.
 const MARKED: u8 = 2;
+
+/// The stored format of a run whose steps have said something: the marked run,
+/// then how much.
+const TALKED: u8 = 3;
 
 /// What the plain format has no place for.
 #[derive(Serialize, Deserialize)]
@@ -260,7 +268,7 @@ impl Run {
     /// `Accepted` event gets it moving.
     pub fn new(plan: &Plan, priority: Priority) -> Self {
         let steps = (0..plan.steps.len()).map(|index| StepRun::blocked(index as StepIndex, None)).collect();
-        Self { priority, cancelled: false, steps }
+        Self { priority, cancelled: false, steps, said: 0 }
     }
 
     /// The bytes to store.
@@ -274,12 +282,19 @@ impl Run {
             .filter(|(_, step)| step.intent || step.go || step.state > StepState::Dead)
             .map(|(index, step)| Mark { step: index as StepIndex, intent: step.intent, go: step.go })
             .collect();
-        let format = if marks.is_empty() { PLAIN } else { MARKED };
+        let format = match (self.said, marks.is_empty()) {
+            (0, true) => PLAIN,
+            (0, false) => MARKED,
+            _ => TALKED,
+        };
         // Encoding plain integers and options into memory cannot fail.
         let mut out = postcard::to_extend(&format, out).unwrap_or_default();
         out = postcard::to_extend(self, out).unwrap_or_default();
-        if format == MARKED {
+        if format != PLAIN {
             out = postcard::to_extend(&marks, out).unwrap_or_default();
+        }
+        if format == TALKED {
+            out = postcard::to_extend(&self.said, out).unwrap_or_default();
         }
         out
     }
@@ -290,12 +305,12 @@ impl Run {
     /// See [`BadRun`].
     pub fn decode(bytes: &[u8]) -> Result<Self, BadRun> {
         let (&format, rest) = bytes.split_first().ok_or(BadRun::Bytes("empty".into()))?;
-        if format != PLAIN && format != MARKED {
+        if !matches!(format, PLAIN | MARKED | TALKED) {
             return Err(BadRun::Format(format));
         }
         let bad = |error: postcard::Error| BadRun::Bytes(error.to_string());
         let (mut run, mut left): (Self, _) = postcard::take_from_bytes(rest).map_err(bad)?;
-        if format == MARKED {
+        if format != PLAIN {
             let marks: Vec<Mark>;
             (marks, left) = postcard::take_from_bytes(left).map_err(bad)?;
             for mark in marks {
@@ -303,6 +318,9 @@ impl Run {
                 let step = step.ok_or_else(|| BadRun::Bytes(format!("a mark on step {}", mark.step)))?;
                 (step.intent, step.go) = (mark.intent, mark.go);
             }
+        }
+        if format == TALKED {
+            (run.said, left) = postcard::take_from_bytes(left).map_err(bad)?;
         }
         if !left.is_empty() {
             return Err(BadRun::Bytes(format!("{} bytes too many", left.len())));

@@ -11,6 +11,7 @@ use galley_core::decide::{Event, Refusal, Token};
 use galley_core::hash::effect_key;
 use galley_core::ids::{AgentType, Nonce, SessionId, StepIndex, WorkflowKey};
 use galley_core::input::{child_item, needed_outputs, needed_results, step_input};
+use galley_core::message::Inbox;
 use galley_core::plan::Plan;
 use galley_core::report::StepError;
 use galley_core::run::{Lease, Run, StepState};
@@ -47,6 +48,8 @@ pub struct Claimed {
     pub effect_key: String,
     /// The step's input.
     pub input: Arc<Value>,
+    /// What the workflow's other steps said to it, and what they remember.
+    pub inbox: Arc<Inbox>,
     /// The trace the workflow was submitted with.
     pub traceparent: Option<Arc<str>>,
 }
@@ -135,10 +138,13 @@ impl Engine {
             else {
                 continue;
             };
-            let StepMaterial { input, traceparent } = material;
-            let why = input.as_ref().err().cloned();
+            let StepMaterial { input, traceparent, inbox } = material;
+            let why = input.as_ref().err().or(inbox.as_ref().err()).cloned();
             let input = input.unwrap_or_default();
-            let claim = describe(agent, *ticket, *lease, plan, &known.run, input, traceparent);
+            let claim = Claimed {
+                inbox: inbox.unwrap_or_default(),
+                ..describe(agent, *ticket, *lease, plan, &known.run, input, traceparent)
+            };
             match why {
                 None => claimed.push(claim),
                 Some(why) => unreadable.push(Report::of(
@@ -241,12 +247,15 @@ impl Engine {
         wanted.sort_unstable();
         wanted.dedup();
         let outputs: HashMap<_, _> = self.known_outputs(&wanted).await?.into_iter().collect();
+        let talked =
+            keys.iter().filter(|key| applied.runs.get(key).is_some_and(|(_, known)| known.run.said > 0));
+        let said = self.said(&talked.copied().collect::<Vec<_>>()).await?;
         let mut materials = Vec::with_capacity(mine.len());
         for &index in mine {
             let key = commands[index].key;
             let step = claimed_step(&commands[index]);
             let Some((plan, known)) = applied.runs.get(&key) else {
-                materials.push(StepMaterial { input: Ok(Value::Null), traceparent: None });
+                materials.push(StepMaterial::nothing());
                 continue;
             };
             let (brief, traceparent) = match briefs.get(&key) {
@@ -273,7 +282,11 @@ impl Engine {
                     }
                 }
             };
-            materials.push(StepMaterial { input, traceparent: traceparent.map(Arc::from) });
+            let inbox = match said.get(&key) {
+                None => Ok(Arc::default()),
+                Some(said) => said.inbox(plan, known, step),
+            };
+            materials.push(StepMaterial { input, traceparent: traceparent.map(Arc::from), inbox });
         }
         Ok(materials)
     }
@@ -327,6 +340,14 @@ struct StepMaterial {
     /// Its input, or what of it cannot be opened.
     input: Result<Value, String>,
     traceparent: Option<Arc<str>>,
+    /// What it is told, or what of it cannot be opened.
+    inbox: Result<Arc<Inbox>, String>,
+}
+
+impl StepMaterial {
+    fn nothing() -> Self {
+        Self { input: Ok(Value::Null), traceparent: None, inbox: Ok(Arc::default()) }
+    }
 }
 
 /// Repeats a unit until Postgres answers or the session is lost (`None`).
@@ -418,6 +439,7 @@ fn describe(
         effect_key: effect_key(ticket.key(), &step_name, ""),
         step_name,
         input: Arc::new(input),
+        inbox: Arc::default(),
         traceparent,
         ticket,
     }

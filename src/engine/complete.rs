@@ -7,11 +7,12 @@ use galley_core::ids::{AgentType, SessionId, StepIndex, WorkflowKey};
 use galley_core::report::{Failure, StepError, StepOutput, Usage};
 use galley_core::ticket::Ticket;
 use galley_probe::{Bug, Point, Rescue, planted, point, seen};
-use galley_store::{AttemptKey, AttemptWrite, ResultWrite, StoreError};
+use galley_store::{AttemptKey, AttemptWrite, Overtaken, ResultWrite, StoreError};
 
 use crate::claim::Claimed;
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::messages::count_said;
 use crate::transition::{Applied, Command, Record, Verdict};
 
 /// What an attempt reports.
@@ -82,6 +83,10 @@ impl Report {
         (self.key(), self.token.step, self.token.nonce.0)
     }
 
+    fn is_unstorable(&self) -> bool {
+        matches!(&self.outcome, Outcome::Failed(error) if error.class == "unstorable_output")
+    }
+
     fn usage(&self) -> Option<&Usage> {
         match &self.outcome {
             Outcome::Succeeded(output) => Some(&output.usage),
@@ -95,13 +100,16 @@ impl Report {
         let (event, record) = match &self.outcome {
             Outcome::Succeeded(output) => (
                 Event::Succeeded { token },
-                Record::Result(ResultWrite {
-                    attempt: self.attempt(),
-                    duration_ms: self.duration_ms,
-                    usage: output.usage.clone(),
-                    output: output.output.get().into(),
-                    sealed: None,
-                }),
+                Record::Result(
+                    ResultWrite {
+                        attempt: self.attempt(),
+                        duration_ms: self.duration_ms,
+                        usage: output.usage.clone(),
+                        output: output.output.get().into(),
+                        sealed: None,
+                    },
+                    output.says.clone(),
+                ),
             ),
             Outcome::Failed(error) => {
                 (Event::Failed { token, failure: error.failure }, Record::Attempt(self.failed_attempt(error)))
@@ -156,7 +164,7 @@ impl Engine {
         point(Point::CompleteCommitted);
         self.replace_unstorable(reports, &mut applied).await?;
         for (command, verdict) in commands.into_iter().zip(&applied.verdicts) {
-            if let Record::Result(result) = command.record
+            if let Record::Result(result, _) = command.record
                 && (matches!(verdict, Verdict::Done) || planted(Bug::StaleIsMine))
             {
                 let step = (result.attempt.key, result.attempt.step);
@@ -172,13 +180,23 @@ impl Engine {
         Ok(recorded)
     }
 
-    /// A report that Postgres cannot store becomes a failure that it can.
+    /// A report that Postgres cannot store becomes a failure that it can; one
+    /// that wrote on an entry of the shared context that is another's by now
+    /// becomes another try.
     async fn replace_unstorable(&self, reports: &[Report], applied: &mut Applied) -> Result<(), StoreError> {
         let mut replaced = Vec::new();
         for (index, verdict) in applied.verdicts.iter().enumerate() {
-            if let Verdict::Unstorable(why) = verdict {
-                let error =
-                    StepError::permanent("unstorable_output", format!("the output cannot be stored: {why}"));
+            let error = match verdict {
+                Verdict::Unstorable(why) => {
+                    let told = format!("the output cannot be stored: {why}");
+                    Some(StepError::permanent("unstorable_output", told))
+                }
+                Verdict::Overtaken(what @ Overtaken::Context) => {
+                    Some(StepError::transient("context_conflict", what.to_string()))
+                }
+                _ => None,
+            };
+            if let Some(error) = error {
                 let usage = reports[index].usage().map(storable_usage).unwrap_or_default();
                 let outcome = Outcome::Failed(error.with_usage(usage));
                 replaced.push((index, Report { outcome, ..reports[index].clone() }));
@@ -187,7 +205,9 @@ impl Engine {
         if replaced.is_empty() {
             return Ok(());
         }
-        seen(Rescue::UnstorableOutput);
+        if replaced.iter().any(|(_, report)| report.is_unstorable()) {
+            seen(Rescue::UnstorableOutput);
+        }
         let commands: Vec<Command> = replaced.iter().map(|(_, report)| report.command()).collect();
         let second = self.apply(&commands).await?;
         for ((index, _), verdict) in replaced.iter().zip(second.verdicts) {
@@ -275,6 +295,12 @@ fn count(reports: &[Report], recorded: &[Recorded]) {
             }
         };
         *steps.entry((&report.agent, outcome)).or_default() += 1;
+    }
+    let said = reports.iter().zip(recorded).filter(|(_, recorded)| **recorded == Recorded::Yes);
+    for (report, _) in said {
+        if let Outcome::Succeeded(output) = &report.outcome {
+            count_said(&report.agent, &output.says);
+        }
     }
     for ((agent, outcome), n) in steps {
         metrics::counter!("galley_steps_total", "agent" => agent.to_string(), "outcome" => outcome)

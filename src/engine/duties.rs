@@ -16,6 +16,7 @@ use crate::due::queue_due_steps;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::forget::forget_finished;
+use crate::messages::time_out_requests;
 use crate::reap::Reaper;
 use crate::reconcile::{Reconciler, rebuild};
 use crate::recurring::submit_due_schedules;
@@ -28,6 +29,7 @@ const SCHEDULES_EVERY: Duration = Duration::from_secs(1);
 const SEAL_EVERY: Duration = Duration::from_secs(1);
 const FORGET_EVERY: Duration = Duration::from_secs(15);
 const RESPONSES_EVERY: Duration = Duration::from_secs(10);
+const REQUESTS_EVERY: Duration = Duration::from_secs(1);
 const MONEY_EVERY: Duration = Duration::from_millis(500);
 const REBUILD_EVERY: Duration = Duration::from_millis(300);
 const EXPIRE_EVERY: Duration = Duration::from_millis(500);
@@ -72,6 +74,10 @@ pub async fn run_duties(engine: &Engine, stop: &CancellationToken) {
         }),
         every(RESPONSES_EVERY, stop, "forget kept answers", || async {
             while forget_responses(engine).await? > 0 {}
+            Ok(())
+        }),
+        every(REQUESTS_EVERY, stop, "time requests out", || async {
+            while time_out_requests(engine).await? > 0 {}
             Ok(())
         }),
         every(REBUILD_EVERY, stop, "rebuild lost queues", || async { rebuild(engine).await.map(|_| ()) }),

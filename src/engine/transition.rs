@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use galley_core::decide::{Death, Effect, Event, Facts, LetterEnd, Refusal, decide};
 use galley_core::ids::{AgentType, StepIndex, WorkflowKey};
+use galley_core::message::Says;
 use galley_core::plan::Plan;
 use galley_core::publish::PostState;
 use galley_core::run::{Run, StepState, WorkflowState};
@@ -30,6 +31,7 @@ use serde_json::Value;
 use crate::cache::KnownRun;
 use crate::engine::Engine;
 use crate::facts::KnownFacts;
+use crate::messages::write_says;
 use crate::planted::{reset_epoch, unfenced};
 
 /// The low bits of a version are random, so that a version this process
@@ -60,7 +62,8 @@ pub(crate) struct Command {
 #[derive(Debug)]
 pub(crate) enum Record {
     Nothing,
-    Result(ResultWrite),
+    /// A result, with what its step says to others.
+    Result(ResultWrite, Says),
     Attempt(AttemptWrite),
     /// What a person did, and the input they replaced.
     Person {
@@ -90,7 +93,7 @@ pub(crate) struct PostRecord {
 impl Record {
     pub(crate) fn result(&self) -> Option<&ResultWrite> {
         match self {
-            Self::Result(result) => Some(result),
+            Self::Result(result, _) => Some(result),
             Self::Post(post) => post.result.as_ref(),
             Self::Nothing | Self::Attempt(_) | Self::Person { .. } => None,
         }
@@ -100,7 +103,7 @@ impl Record {
         match self {
             Self::Attempt(attempt) => Some(attempt),
             Self::Post(post) => post.attempt.as_ref(),
-            Self::Nothing | Self::Result(_) | Self::Person { .. } => None,
+            Self::Nothing | Self::Result(..) | Self::Person { .. } => None,
         }
     }
 }
@@ -344,7 +347,13 @@ impl Engine {
                     again.extend(part.into_iter().map(|(key, _)| key));
                 }
                 Err(StoreError::Overtaken(what)) if part.len() == 1 => {
-                    let (_, decision) = part.remove(0);
+                    let (key, decision) = part.remove(0);
+                    // Of several attempts of one workflow one wrote on what
+                    // was not there any more.
+                    if what == Overtaken::Context && decision.effects.len() > 1 {
+                        applied.apart.push((key, decision.effects.iter().map(|(index, _)| *index).collect()));
+                        continue;
+                    }
                     for (index, verdict) in decision.verdicts {
                         applied.verdicts[index] = match verdict {
                             Verdict::Done => Verdict::Overtaken(what),
@@ -481,6 +490,9 @@ fn decide_one(
         match decide(&draft.plan, &mut draft.run, judged, &facts) {
             Ok(mut follows) => {
                 reset_epoch(&mut draft.run, event, &mut follows);
+                if let Record::Result(_, says) = &commands[index].record {
+                    draft.run.said = draft.run.said.saturating_add(says.count());
+                }
                 effects.push((index, follows));
                 verdicts.push((index, Verdict::Done));
             }
@@ -519,10 +531,13 @@ fn write_batch(
         let mut finished = None;
         for (index, effects) in effects {
             let command = &commands[*index];
-            write_record(&mut batch, command, draft);
+            write_record(&mut batch, command, draft, *seq);
             for effect in effects {
                 if let Effect::Finished(state) = effect {
                     finished = Some(state.word());
+                    if draft.run.said > 0 {
+                        batch.fallen_silent.push(*key);
+                    }
                 }
                 write_effect(&mut batch, command, draft, effect);
             }
@@ -563,10 +578,13 @@ fn write_post_states(batch: &mut SaveBatch, key: WorkflowKey, draft: &Draft, seq
     }
 }
 
-fn write_record(batch: &mut SaveBatch, command: &Command, draft: &Draft) {
+fn write_record(batch: &mut SaveBatch, command: &Command, draft: &Draft, seq: u64) {
     match &command.record {
         Record::Nothing => {}
-        Record::Result(result) => batch.results.push(result.clone()),
+        Record::Result(result, says) => {
+            batch.results.push(result.clone());
+            write_says(batch, draft, seq, &result.attempt, says);
+        }
         Record::Attempt(attempt) => batch.attempts.push(attempt.clone()),
         Record::Post(post) => {
             batch.attempts.extend(post.attempt.clone());

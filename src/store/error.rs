@@ -66,6 +66,9 @@ pub enum Overtaken {
     /// scheduler.
     #[error("the schedule was changed meanwhile")]
     Schedule,
+    /// Another step wrote that entry of the shared context.
+    #[error("another step wrote that entry of the shared context meanwhile")]
+    Context,
     /// The day has no place left.
     #[error("the day has no place left")]
     DayFull,

@@ -21,6 +21,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (10, "keeping", include_str!("../../migrations/0010_keeping.sql")),
     (11, "approvals_of_step", include_str!("../../migrations/0011_approvals_of_step.sql")),
     (12, "coordinator", include_str!("../../migrations/0012_coordinator.sql")),
+    (13, "messages", include_str!("../../migrations/0013_messages.sql")),
 ];
 
 /// The body that `galley_now()` must have outside tests.

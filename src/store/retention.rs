@@ -151,7 +151,16 @@ async fn forget(
     let posts =
         run("DELETE FROM posts WHERE workspace_id = $1 AND workflow_id = ANY($2) AND id NOT IN ({SENT})")
             .await?;
-    for table in ["results", "attempts", "step_inputs", "dead_letters", "timers", "deliberations"] {
+    for table in [
+        "results",
+        "attempts",
+        "step_inputs",
+        "dead_letters",
+        "timers",
+        "deliberations",
+        "messages",
+        "shared_context",
+    ] {
         run(&format!("DELETE FROM {table} WHERE workspace_id = $1 AND workflow_id = ANY($2)")).await?;
     }
     run("DELETE FROM finished_runs WHERE workspace_id = $1 AND id = ANY($2)").await?;

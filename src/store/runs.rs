@@ -19,6 +19,7 @@ use crate::content::in_the_clear;
 use crate::error::StoreError;
 use crate::experience;
 use crate::letters::{self, LetterClose, LetterOpen};
+use crate::messages::{self, ContextWrite, MessageWrite};
 use crate::planted::guarded;
 use crate::pool::{Store, execute};
 use crate::publishing::{self, PostOp};
@@ -175,6 +176,12 @@ pub struct SaveBatch {
     pub posts: Vec<(WorkflowKey, StepIndex, Vec<PostOp>)>,
     /// Workflows that were cancelled: nobody is asked about them any more.
     pub cancelled: Vec<WorkflowKey>,
+    /// What steps say to others.
+    pub messages: Vec<MessageWrite>,
+    /// What steps add to the shared context.
+    pub context: Vec<ContextWrite>,
+    /// Workflows that are over and in which something was said.
+    pub fallen_silent: Vec<WorkflowKey>,
 }
 
 impl SaveBatch {
@@ -201,6 +208,9 @@ impl SaveBatch {
             && self.post_states.is_empty()
             && self.posts.is_empty()
             && self.cancelled.is_empty()
+            && self.messages.is_empty()
+            && self.context.is_empty()
+            && self.fallen_silent.is_empty()
     }
 }
 
@@ -429,6 +439,12 @@ async fn save_side_rows(
     publishing::follow(connection, &states).await?;
     let cancelled: Vec<_> = batch.cancelled.iter().filter(|key| won.contains(key)).collect();
     publishing::void_questions(connection, &cancelled).await?;
+    let context: Vec<_> = batch.context.iter().filter(|row| won.contains(&row.key)).collect();
+    messages::remember(connection, &context).await?;
+    let said: Vec<_> = batch.messages.iter().filter(|row| won.contains(&row.key)).collect();
+    messages::send(connection, &said).await?;
+    let silent: Vec<_> = batch.fallen_silent.iter().filter(|key| won.contains(key)).collect();
+    messages::close_requests(connection, &silent).await?;
     for (key, step, ops) in batch.posts.iter().filter(|(key, ..)| won.contains(key)) {
         publishing::write(connection, *key, *step, ops).await?;
     }

@@ -162,6 +162,7 @@ impl Runner {
             attempt: claim.attempt,
             effect_key: claim.effect_key.clone(),
             input: claim.input.clone(),
+            inbox: Arc::clone(&claim.inbox),
             cancelled: attempt.cancelled.clone(),
             timeout: claim.timeout,
             desk: Arc::new(AttemptDesk {

@@ -103,7 +103,7 @@ async fn act(name: &str, step: &StepContext, call: &str) -> Result<StepOutput, S
         // Deeper than PostgreSQL's JSON parser goes.
         let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
         return RawValue::from_string(deep)
-            .map(|output| StepOutput { output, usage: galley_core::report::Usage::default() })
+            .map(StepOutput::new)
             .map_err(|error| StepError::permanent("bad_output", error.to_string()));
     }
     if orders.permanent {

@@ -81,6 +81,7 @@ pub fn template(data: &[u8]) {
         attempt: 1,
         effect_key: "key".into(),
         input: Arc::new(input),
+        inbox: Arc::default(),
         cancelled: CancellationToken::new(),
         timeout: Duration::from_secs(60),
         desk: Arc::new(NoDesk),

@@ -27,6 +27,7 @@ mod interleavings;
 mod isolation;
 mod lost_workers;
 mod matrix;
+mod messages;
 mod outages;
 mod policies;
 mod publish_crashes;

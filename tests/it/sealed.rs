@@ -3,11 +3,13 @@
 //! was touched says so.
 
 use galley_core::ids::WorkflowKey;
+use galley_core::message::{MessageType, Remembering, Saying};
 use galley_core::report::StepError;
 use galley_core::run::WorkflowState;
 use galley_core::schedule::Missed;
 use galley_engine::store::{LetterFilter, Role};
 use galley_engine::{EngineError, Keyring, NewSchedule, Opener, Repair, seal_workspace};
+use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 
 use crate::canary::{holds, rows};
@@ -25,7 +27,11 @@ fn agents() -> Agents {
         .with("planner", retry(2), |step| async move {
             let (about, ideas) = (&step.input["brief"]["about"], &step.input["brief"]["ideas"]);
             let word = if about == "old" { "words" } else { OUTPUT };
-            answer(&json!({ "ideas": ideas, "note": format!("{word} of {about}") }))
+            let told = to_raw_value(&json!({ "told": word })).unwrap();
+            let said = answer(&json!({ "ideas": ideas, "note": format!("{word} of {about}") }))?;
+            Ok(said
+                .saying(Saying::new(MessageType::Notification, told.clone()))
+                .remembering(Remembering::new("voice", told)))
         })
         .with("drafter", retry(2), |step| async move {
             answer(&json!({ "draft": format!("{OUTPUT} {}", step.input["item"]) }))
@@ -40,6 +46,10 @@ fn agents() -> Agents {
         .with("writer", retry(2), |step| async move {
             let plan = &step.input["results"]["plan"];
             assert!(plan["note"].as_str().unwrap().contains(INPUT), "{plan}");
+            let told = step.inbox.messages.iter().map(|message| message.content.get());
+            let known = step.inbox.context.iter().map(|entry| entry.value.get());
+            let heard: Vec<_> = told.chain(known).collect();
+            assert!(heard.len() == 2 && heard.iter().all(|heard| heard.contains(OUTPUT)), "{heard:?}");
             answer(&json!({ "platform": "network", "text": "a post that all may read", "note": OUTPUT }))
         })
 }

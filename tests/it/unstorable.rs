@@ -17,7 +17,7 @@ fn succeeded(value: &Value) -> Outcome {
 /// does, up to its stack's depth.
 fn too_deep() -> Outcome {
     let text = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
-    Outcome::Succeeded(StepOutput { output: RawValue::from_string(text).unwrap(), usage: Usage::default() })
+    Outcome::Succeeded(StepOutput::new(RawValue::from_string(text).unwrap()))
 }
 
 /// Text with a NUL, where nobody strips it.

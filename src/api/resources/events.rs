@@ -5,35 +5,20 @@
 //! told once, with where it stands now. So resuming behind any number loses
 //! nothing that still holds, and the final states always arrive.
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::time::Duration;
-
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
-use axum::http::header::HeaderName;
 use axum::response::IntoResponse;
-use axum::response::sse::{Event, KeepAlive, Sse};
-use futures::{Stream, stream};
-use galley_core::ids::WorkflowKey;
-use galley_engine::{Backoff, Engine, EngineError, WorkflowView};
+use galley_engine::{Engine, EngineError, WorkflowView};
 use galley_probe::{Bug, planted};
 use serde::Serialize;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use crate::authorize::{May, Read};
 use crate::compile::task_id;
 use crate::config::ApiState;
 use crate::error::ApiError;
-use crate::extract::{header, workflow_id};
+use crate::extract::workflow_id;
+use crate::follow::{Follower, Tell, Teller, resume_behind};
 use crate::views::{StepEvent, WorkflowEvent};
-
-/// The number a client resumes behind.
-const LAST_EVENT_ID: &str = "Last-Event-ID";
-
-/// How often a silent stream shows that it lives.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Streams a workflow's changes.
 ///
@@ -57,103 +42,21 @@ pub(crate) async fn stream(
     Path(id): Path<String>,
 ) -> Result<impl IntoResponse, ApiError> {
     let key = grant.key(workflow_id(&id)?);
-    let last = match header(&headers, LAST_EVENT_ID)? {
-        None | Some("") => 0,
-        Some(text) => text.parse().map_err(|_| {
-            ApiError::malformed(LAST_EVENT_ID, "the `id` of an event of this workflow: a number")
-        })?,
-    };
-    // Watched before it is loaded: no change falls between.
-    let changes = state.hub.watch(key);
-    let first = state.engine.workflow(key).await?;
-    let follower = Follower {
-        engine: state.engine.clone(),
-        key,
-        changes,
-        closing: state.closing.clone(),
-        last,
-        ready: VecDeque::new(),
-        over: false,
-    };
-    let events = Sse::new(follower.starting_with(&first).events());
-    // Proxies that buffer would hold a live stream back.
-    let unbuffered = [(HeaderName::from_static("x-accel-buffering"), "no")];
-    Ok((unbuffered, events.keep_alive(KeepAlive::new().interval(KEEP_ALIVE).text("alive"))))
+    let last = resume_behind(&headers)?;
+    Follower::start(&state, key, last, Changes).await
 }
 
-/// One client's place in one workflow.
-struct Follower {
-    engine: Engine,
-    key: WorkflowKey,
-    changes: watch::Receiver<u64>,
-    closing: CancellationToken,
-    /// The last change that was told.
-    last: u64,
-    ready: VecDeque<Event>,
-    /// Nothing comes behind what is ready.
-    over: bool,
-}
+/// Tells where steps stand.
+struct Changes;
 
-impl Follower {
-    /// The first look always says where the workflow stands, even when nothing
-    /// is new: a client that resumes at the end hears that it is the end.
-    fn starting_with(mut self, view: &WorkflowView) -> Self {
-        // A number from the future comes from before a restore: tell it all.
-        let since = if self.last > view.seq { 0 } else { self.last };
-        self.tell(view, since);
-        self
-    }
-
-    fn tell(&mut self, view: &WorkflowView, since: u64) {
-        self.ready.extend(changes_since(view, since).iter().map(Change::event));
-        self.last = view.seq;
-        self.over = view.state.is_final();
-    }
-
-    fn events(self) -> impl Stream<Item = Result<Event, Infallible>> {
-        stream::unfold(self, |mut follower| async move {
-            while follower.ready.is_empty() {
-                if follower.over || !follower.look_again().await {
-                    return None;
-                }
-            }
-            let event = follower.ready.pop_front()?;
-            Some((Ok(event), follower))
-        })
-    }
-
-    /// Waits for a change and tells it; `false` when the stream has to end
-    /// before its workflow does.
-    async fn look_again(&mut self) -> bool {
-        tokio::select! {
-            changed = self.changes.changed() => if changed.is_err() { return false },
-            () = self.closing.cancelled() => return false,
-        }
-        if *self.changes.borrow_and_update() == self.last {
-            return true;
-        }
-        let mut backoff = Backoff::quick();
-        loop {
-            match self.engine.workflow(self.key).await {
-                Ok(view) => {
-                    if view.seq != self.last {
-                        let since = if self.last > view.seq { 0 } else { self.last };
-                        self.tell(&view, since);
-                    }
-                    return true;
-                }
-                Err(EngineError::StoreUnavailable(_)) => {
-                    tokio::select! {
-                        () = backoff.wait() => {}
-                        () = self.closing.cancelled() => return false,
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, workflow.id = %self.key.workflow, "an event stream ends early");
-                    return false;
-                }
-            }
-        }
+impl Teller for Changes {
+    async fn tell(
+        &mut self,
+        _engine: &Engine,
+        view: &WorkflowView,
+        since: u64,
+    ) -> Result<Vec<Tell>, EngineError> {
+        Ok(changes_since(view, since).iter().map(Change::told).collect())
     }
 }
 
@@ -174,18 +77,12 @@ enum What {
 }
 
 impl Change {
-    fn event(&self) -> Event {
+    fn told(&self) -> Tell {
         let name = match self.what {
             What::Step(_) => "step",
             What::Workflow(_) => "workflow",
         };
-        // Plain fields: this cannot fail.
-        let json = serde_json::to_string(&self.what).unwrap_or_default();
-        let event = Event::default().event(name).data(json);
-        match self.id {
-            Some(id) => event.id(id.to_string()),
-            None => event,
-        }
+        Tell::new(name, self.id, &self.what)
     }
 }
 
@@ -223,7 +120,7 @@ fn changes_since(view: &WorkflowView, since: u64) -> Vec<Change> {
 mod tests {
     use std::sync::Arc;
 
-    use galley_core::ids::{WorkflowId, WorkspaceId};
+    use galley_core::ids::{WorkflowId, WorkflowKey, WorkspaceId};
     use galley_core::plan::Plan;
     use galley_core::retry::RetryPolicy;
     use galley_core::run::{Run, WorkflowState};

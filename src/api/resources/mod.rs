@@ -10,6 +10,7 @@ pub(crate) mod dead_letters;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod keys;
+pub(crate) mod messages;
 pub(crate) mod posts;
 pub(crate) mod queues;
 pub(crate) mod schedules;

@@ -18,6 +18,7 @@ mod definition;
 mod events;
 mod health;
 mod keys;
+mod messages;
 mod posts;
 mod queues;
 mod schedules;
@@ -47,6 +48,9 @@ pub use events::{StepEvent, WorkflowEvent};
 pub use galley_edge::{Problem, ProblemAt};
 pub use health::{Check, Health, Readiness, Ready};
 pub use keys::{ApiKey, CreateKey, CreatedKey, RevokeTokens, RevokedTokens};
+pub use messages::{
+    AgentMessage, CommunicationPattern, MessageMetadata, MessageState, MessageType, SharedEntry,
+};
 pub use posts::{
     EditPost, EditedPost, Post, PostContent, PostDetail, PostRevision, Publication, PublicationEvent, Reject,
     ReschedulePost, Resolution, ResolvePost,

@@ -30,6 +30,10 @@ pub(crate) enum Row {
     Edited(WorkflowKey, StepIndex, u32),
     /// What a schedule submits.
     Schedule(WorkspaceId, ScheduleId),
+    /// One of the messages that a step sent.
+    Message(WorkflowKey, StepIndex, u16),
+    /// One of the entries of the shared context that a step wrote.
+    Context(WorkflowKey, StepIndex, u16),
 }
 
 impl fmt::Display for Row {
@@ -41,6 +45,12 @@ impl fmt::Display for Row {
                 write!(f, "the edited input of step {step} of workflow {}", key.workflow)
             }
             Self::Schedule(_, id) => write!(f, "the request of schedule {id}"),
+            Self::Message(key, step, n) => {
+                write!(f, "message {n} of step {step} of workflow {}", key.workflow)
+            }
+            Self::Context(key, step, n) => {
+                write!(f, "context entry {n} of step {step} of workflow {}", key.workflow)
+            }
         }
     }
 }
@@ -48,7 +58,11 @@ impl fmt::Display for Row {
 impl Row {
     fn workspace(&self) -> WorkspaceId {
         match self {
-            Self::Input(key) | Self::Output(key, _) | Self::Edited(key, ..) => key.workspace,
+            Self::Input(key)
+            | Self::Output(key, _)
+            | Self::Edited(key, ..)
+            | Self::Message(key, ..)
+            | Self::Context(key, ..) => key.workspace,
             Self::Schedule(workspace, _) => *workspace,
         }
     }
@@ -60,6 +74,8 @@ impl Row {
             Self::Output(key, step) => (2, key.workflow.0, step, 0),
             Self::Edited(key, step, epoch) => (3, key.workflow.0, step, epoch),
             Self::Schedule(_, id) => (4, id.0, 0, 0),
+            Self::Message(key, step, n) => (5, key.workflow.0, step, u32::from(n)),
+            Self::Context(key, step, n) => (6, key.workflow.0, step, u32::from(n)),
         };
         ContentPlace { workspace: self.workspace(), table, id, step, epoch, data_key }
     }
@@ -159,6 +175,8 @@ impl Opener {
             "workflows" | "step_inputs" => "input",
             "results" => "output",
             "schedules" => "submit",
+            "messages" => "content",
+            "shared_context" => "value",
             _ => return Ok(line),
         };
         let Some(fields) = whole["row"].as_object_mut() else { return Ok(line) };
@@ -184,6 +202,8 @@ impl Opener {
             "workflows" => Row::Input(key("id")?),
             "results" => Row::Output(key("workflow_id")?, step()?),
             "step_inputs" => Row::Edited(key("workflow_id")?, step()?, u32::try_from(number("epoch")?).ok()?),
+            "messages" => Row::Message(key("workflow_id")?, step()?, u16::try_from(number("n")?).ok()?),
+            "shared_context" => Row::Context(key("workflow_id")?, step()?, u16::try_from(number("n")?).ok()?),
             "schedules" => Row::Schedule(self.workspace, ScheduleId(id("id")?)),
             _ => return None,
         })
@@ -264,6 +284,14 @@ impl Engine {
         }
         for input in &mut batch.inputs {
             input.sealed = self.seal(Row::Edited(input.key, input.step, input.epoch), &input.input).await?;
+        }
+        for message in &mut batch.messages {
+            let row = Row::Message(message.key, message.step, message.n);
+            message.sealed = self.seal(row, &message.content).await?;
+        }
+        for entry in &mut batch.context {
+            let row = Row::Context(entry.key, entry.step, entry.n);
+            entry.sealed = self.seal(row, &entry.value).await?;
         }
         Ok(())
     }

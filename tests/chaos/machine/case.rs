@@ -10,7 +10,7 @@ use futures::future::join_all;
 use galley_chaos::check::check;
 use galley_chaos::history::{Ask, Call, History, Op as Entry, Repair as Repaired, Reply, Told};
 use galley_core::ids::{AgentType, SessionId, WorkflowId, WorkflowKey, WorkspaceId};
-use galley_core::report::{StepError, StepOutput, Usage};
+use galley_core::report::{StepError, StepOutput};
 use galley_core::run::Run;
 use galley_core::ticket::Ticket;
 use galley_engine::queue::{DispatchQueue, Unbuilt};
@@ -439,7 +439,7 @@ impl<'a> Case<'a> {
                 How::Well => {
                     let output = json!({ "call": format!("call-{attempt}") });
                     let output = serde_json::value::to_raw_value(&output).unwrap();
-                    (Outcome::Succeeded(StepOutput { output, usage: Usage::default() }), End::Success)
+                    (Outcome::Succeeded(StepOutput::new(output)), End::Success)
                 }
                 How::Badly => (Outcome::Failed(StepError::transient("bad", "again")), End::Transient),
                 How::Throttled => (Outcome::Failed(StepError::throttled("slow", "later", 0)), End::Throttled),

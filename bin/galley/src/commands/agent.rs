@@ -7,9 +7,9 @@ use crate::cli::{Remote, Run, Settings};
 use crate::config::Flags;
 use crate::failure::Failure;
 use crate::table::{Table, cell};
-use crate::{print, time};
+use crate::{client, print, show, time};
 
-/// List the agent types that workers registered
+/// List the agent types that workers registered; see who talks to whom
 #[derive(Debug, Args)]
 pub(crate) struct Agent {
     #[command(subcommand)]
@@ -22,6 +22,15 @@ pub(crate) struct Agent {
 enum AgentCommand {
     /// List the agent types and how their steps are retried
     List,
+    /// See who talks to whom: messages per pair, and how fast requests are answered
+    Communication {
+        /// Messages sent from then on, such as 2026-11-26T00:00:00Z; from the beginning when absent
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+        /// Messages sent before then; up to now when absent
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
+    },
 }
 
 impl Run for Agent {
@@ -30,8 +39,18 @@ impl Run for Agent {
     }
 
     async fn run(self, settings: Settings) -> Result<(), Failure> {
-        let AgentCommand::List = self.command;
-        let listed = Remote::client(&settings)?.list_all(&["v1", "agents"]).await?;
+        let client = Remote::client(&settings)?;
+        if let AgentCommand::Communication { since, until } = self.command {
+            let times = [("since", since), ("until", until)];
+            let query: Vec<_> = times.into_iter().filter_map(|(name, time)| Some((name, time?))).collect();
+            let answer = client.find(&["v1", "communication"], &query).await?;
+            if self.remote.json {
+                return print::json(&answer);
+            }
+            let page: views::Page<views::CommunicationPattern> = client::read(&answer)?;
+            return print::data(&show::communication(&page.items));
+        }
+        let listed = client.list_all(&["v1", "agents"]).await?;
         if self.remote.json {
             return print::json(&listed);
         }

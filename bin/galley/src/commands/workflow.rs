@@ -1,4 +1,4 @@
-//! `galley workflow`: submit, list, show, watch, cancel.
+//! `galley workflow`: submit, list, show, watch, cancel; what its agents said.
 
 use std::path::{Path, PathBuf};
 
@@ -26,6 +26,7 @@ use crate::{show, time};
   galley workflow list --state stalled
   galley workflow show 0199d1c2-…
   galley workflow show --timeline 0199d1c2-…
+  galley workflow messages 0199d1c2-…
   galley workflow cancel 0199d1c2-…")]
 pub(crate) struct Workflow {
     #[command(subcommand)]
@@ -54,6 +55,19 @@ enum WorkflowCommand {
         /// Draw when each step ran and what it waited for, instead of what it made
         #[arg(long)]
         timeline: bool,
+    },
+    /// Show what its agents said to each other, in order
+    Messages {
+        /// The workflow's id
+        workflow: String,
+        /// With what the engine tells of every step: that it begins, and that it succeeded
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show what its agents remember together, and who wrote it last
+    Context {
+        /// The workflow's id
+        workflow: String,
     },
     /// Watch a workflow until it is over (exit code 8 unless it succeeded)
     Watch {
@@ -114,6 +128,22 @@ impl Run for Workflow {
                     return print::data(&format!("{head}{}", show::timeline(&detail, width)));
                 }
                 print::data(&shown(&detail))
+            }
+            WorkflowCommand::Messages { workflow, all } => {
+                let listed = client.list_all(&["v1", "workflows", &workflow, "messages"]).await?;
+                if json {
+                    return print::json(&listed);
+                }
+                let messages: Vec<views::AgentMessage> = listed.items()?;
+                print::data(&show::messages(&messages, all))
+            }
+            WorkflowCommand::Context { workflow } => {
+                let listed = client.list_all(&["v1", "workflows", &workflow, "context"]).await?;
+                if json {
+                    return print::json(&listed);
+                }
+                let entries: Vec<views::SharedEntry> = listed.items()?;
+                print::data(&show::context(&entries))
             }
             WorkflowCommand::Watch { workflow } => {
                 let detail = show::watch(&client, workflow).await?;

@@ -3,6 +3,7 @@
 mod live;
 mod output;
 mod post;
+mod talk;
 mod timeline;
 mod workflow;
 
@@ -11,6 +12,7 @@ use serde_json::Value;
 
 pub(crate) use self::live::{ended, watch};
 pub(crate) use self::post::{approval, post, posts};
+pub(crate) use self::talk::{communication, context, messages};
 pub(crate) use self::timeline::{collaboration, timeline};
 pub(crate) use self::workflow::{compiled, contributions, verdict};
 use crate::print::{self, style};

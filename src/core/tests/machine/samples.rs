@@ -87,14 +87,25 @@ fn rows_of_format_2() -> Vec<(&'static str, Run)> {
     ]
 }
 
+/// Runs whose steps have said something: format 3.
+fn rows_of_format_3() -> Vec<(&'static str, Run)> {
+    let said = |mut run: Run| {
+        run.said = 300;
+        run
+    };
+    let plain = rows_of_format_1().into_iter().find(|(name, _)| *name == "format1_leased");
+    let marked = rows_of_format_2().into_iter().find(|(name, _)| *name == "format2_sending");
+    vec![("format3_plain", said(plain.unwrap().1)), ("format3_marked", said(marked.unwrap().1))]
+}
+
 fn rows() -> Vec<(&'static str, Run)> {
-    rows_of_format_1().into_iter().chain(rows_of_format_2()).collect()
+    rows_of_format_1().into_iter().chain(rows_of_format_2()).chain(rows_of_format_3()).collect()
 }
 
 /// What a run means; a mark that is not set is as good as none.
 fn meaning(run: &Run) -> String {
     let text = format!("{run:#?}\n");
-    let unset = ["intent: false,", "go: false,"];
+    let unset = ["intent: false,", "go: false,", "said: 0,"];
     text.lines().filter(|line| !unset.contains(&line.trim())).flat_map(|line| [line, "\n"]).collect()
 }
 
@@ -121,7 +132,7 @@ fn old_rows_stay_readable() {
         let bytes = hex::decode(std::fs::read_to_string(stored).unwrap().trim()).unwrap();
         let read = Run::decode(&bytes).unwrap();
         assert_eq!(meaning(&read), std::fs::read_to_string(meant).unwrap(), "{name}");
-        // As long as both formats are written.
+        // As long as all formats are written.
         assert_eq!(read.encode(), bytes, "{name}");
         assert_eq!(read, run, "{name}");
     }
@@ -134,7 +145,7 @@ fn what_is_no_run_is_refused_with_a_reason() {
     succeed(&plan, &mut run, 0);
     let good = run.encode();
     assert_eq!(Run::decode(&[]), Err(BadRun::Bytes("empty".into())));
-    assert_eq!(Run::decode(&[3, 0, 0]), Err(BadRun::Format(3)));
+    assert_eq!(Run::decode(&[4, 0, 0]), Err(BadRun::Format(4)));
     for length in 1..good.len() {
         assert!(matches!(Run::decode(&good[..length]), Err(BadRun::Bytes(_))), "cut at {length}");
     }
@@ -179,7 +190,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn garbage_never_panics_and_what_is_read_is_kept(mut bytes in prop::collection::vec(any::<u8>(), 0..200), format in 0_u8..4) {
+    fn garbage_never_panics_and_what_is_read_is_kept(mut bytes in prop::collection::vec(any::<u8>(), 0..200), format in 0_u8..5) {
         if format > 0 && let Some(first) = bytes.first_mut() {
             *first = format;
         }

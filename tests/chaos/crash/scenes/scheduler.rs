@@ -241,7 +241,7 @@ async fn store_unstarted(bed: &mut Bed) -> WorkflowKey {
     let ready = sure(async || bed.engine.ready(bed.workspace, &submit).await).await;
     let key = WorkflowKey { workspace: bed.workspace, workflow: WorkflowId(Uuid::now_v7()) };
     let steps = (0..3).map(|step| StepRun::blocked(step, None)).collect();
-    let run = Run { priority: 5, cancelled: false, steps };
+    let run = Run { priority: 5, cancelled: false, steps, said: 0 };
     let write = AcceptWrite {
         key,
         definition: ready.definition_id(),

@@ -296,30 +296,34 @@ impl Store {
     pub async fn save(&self, mut batch: SaveBatch) -> Result<HashSet<WorkflowKey>, StoreError> {
         // Two batches that write the same rows take their locks in one order.
         batch.runs.sort_unstable_by_key(|run| run.key);
-        self.unit(batch.scope(), move |pool| async move {
-            if batch.is_plain() {
-                let mut connection = pool.link().await?;
-                let won = update_runs(&mut connection, batch.runs.iter()).await?;
-                connection.done().await?;
-                return Ok(won);
-            }
-            let mut transaction = pool.begin().await?;
-            let connection = &mut *transaction;
-            let live = batch.runs.iter().filter(|run| run.finished.is_none());
-            let mut won = update_runs(connection, live).await?;
-            let finished = batch.runs.iter().filter(|run| run.finished.is_some());
-            won.extend(finish_runs(connection, finished).await?);
-            let late = if planted(Bug::AuditOutside) { std::mem::take(&mut batch.audit) } else { Vec::new() };
-            save_side_rows(connection, &batch, &won).await?;
-            point(Point::SaveWritten);
-            transaction.commit().await?;
-            for line in late {
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                let mut connection = pool.link().await?;
-                write_audit(&mut connection, &line).await?;
-                connection.done().await?;
-            }
-            Ok(won)
+        // Boxed: it would make every future that writes a run large.
+        self.unit(batch.scope(), move |pool| {
+            Box::pin(async move {
+                if batch.is_plain() {
+                    let mut connection = pool.link().await?;
+                    let won = update_runs(&mut connection, batch.runs.iter()).await?;
+                    connection.done().await?;
+                    return Ok(won);
+                }
+                let mut transaction = pool.begin().await?;
+                let connection = &mut *transaction;
+                let live = batch.runs.iter().filter(|run| run.finished.is_none());
+                let mut won = update_runs(connection, live).await?;
+                let finished = batch.runs.iter().filter(|run| run.finished.is_some());
+                won.extend(finish_runs(connection, finished).await?);
+                let late =
+                    if planted(Bug::AuditOutside) { std::mem::take(&mut batch.audit) } else { Vec::new() };
+                save_side_rows(connection, &batch, &won).await?;
+                point(Point::SaveWritten);
+                transaction.commit().await?;
+                for line in late {
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    let mut connection = pool.link().await?;
+                    write_audit(&mut connection, &line).await?;
+                    connection.done().await?;
+                }
+                Ok(won)
+            })
         })
         .await
     }

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 
+use futures::FutureExt;
 use galley_core::decide::Event;
 use galley_core::hash;
 use galley_core::ids::{WorkflowKey, WorkspaceId};
@@ -14,10 +15,11 @@ use galley_core::money::{Budget, Counter, LARGEST_LIMIT, Tokens, Waiting, admit,
 use galley_core::plan::Problem;
 use galley_core::run::Run;
 use galley_store::{
-    AttemptKey, BudgetRow, CallKey, CounterRow, Hashes, MoneyWaitRow, ReserveWrite, Reserved, SettleWrite,
-    SpendBy, SpendRow, StoreError,
+    AttemptKey, BudgetRow, CallKey, CounterRow, DayRule, Hashes, MoneyWaitRow, ReserveWrite, Reserved,
+    SettleWrite, SpendBy, SpendRow, Store, StoreError,
 };
 
+use crate::batches::Batches;
 use crate::claim::Claimed;
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -68,6 +70,33 @@ pub struct BudgetView {
     pub waiting: usize,
 }
 
+/// Where a process' calls are reserved and settled, in batches.
+pub(crate) struct Till {
+    reserves: Batches<ReserveWrite, Reserved>,
+    settles: Batches<SettleWrite, ()>,
+    rooms: Batches<(WorkflowKey, DayRule), Option<u64>>,
+}
+
+impl Till {
+    pub(crate) fn new(store: &Store) -> Self {
+        Self {
+            reserves: Batches::new(store.clone(), |store, writes| {
+                async move { store.reserve(writes).await }.boxed()
+            }),
+            settles: Batches::new(store.clone(), |store, calls| {
+                async move {
+                    let booked = vec![(); calls.len()];
+                    store.settle(calls).await.map(|()| booked)
+                }
+                .boxed()
+            }),
+            rooms: Batches::new(store.clone(), |store, asked| {
+                async move { store.rooms(&asked).await }.boxed()
+            }),
+        }
+    }
+}
+
 fn call_key(claim: &Claimed, call: u16) -> CallKey {
     let attempt = AttemptKey {
         key: claim.key(),
@@ -95,7 +124,7 @@ impl Engine {
             micros: call.bound_micros,
             day: policy.day_rule(),
         };
-        Ok(match self.store().reserve(write).await? {
+        Ok(match self.till().reserves.ask(write).await? {
             Reserved::Overtaken => Funding::Overtaken,
             Reserved::Refused(full) => Funding::Refused(no_room(&full, call.bound_micros)),
             Reserved::Yes { warnings } => {
@@ -128,7 +157,7 @@ impl Engine {
         tokens: Tokens,
     ) -> Result<(), EngineError> {
         let word = if cost.is_some() { "settled" } else { "estimated" };
-        self.store().settle(vec![SettleWrite { call: call_key(claim, call), cost, tokens }]).await?;
+        self.till().settles.ask(SettleWrite { call: call_key(claim, call), cost, tokens }).await?;
         metrics::counter!("galley_calls_total", "bill" => word).increment(1);
         metrics::counter!("galley_spend_micros_total").increment(cost.unwrap_or(0));
         Ok(())
@@ -140,8 +169,7 @@ impl Engine {
     /// Postgres is away.
     pub async fn money_left(&self, key: WorkflowKey) -> Result<Option<u64>, EngineError> {
         let rule = self.recent_policy(key.workspace).await?.day_rule();
-        let rows = self.store().counters(key.workspace, Some(key.workflow), &rule).await?;
-        Ok(room(&rows.iter().map(|row| row.counter).collect::<Vec<_>>()))
+        self.till().rooms.ask((key, rule)).await
     }
 
     /// A workspace's limits and what was spent of them, and of a workflow's.

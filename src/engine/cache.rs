@@ -4,7 +4,7 @@
 //! or wrong.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use galley_core::definition::Definition;
 use galley_core::ids::{AgentType, StepIndex, WorkflowKey, WorkspaceId};
@@ -52,6 +52,24 @@ impl Weighter<(WorkflowKey, StepIndex), Arc<str>> for Bytes {
     fn weight(&self, _: &(WorkflowKey, StepIndex), json: &Arc<str>) -> u64 {
         200 + json.len() as u64
     }
+}
+
+/// What is remembered for a moment. When that is over, one reads it anew and
+/// whoever else asks meanwhile waits for it: a thousand attempts must not spend
+/// a process' connections on a thousand times the same.
+pub(crate) async fn fresh<K, V, E>(
+    cache: &Cache<K, (V, Instant)>,
+    key: &K,
+    memory: Duration,
+    read: impl Future<Output = Result<V, E>>,
+) -> Result<V, E>
+where
+    K: Eq + std::hash::Hash + Clone,
+    V: Clone,
+{
+    cache.remove_if(key, |(_, at)| at.elapsed() >= memory);
+    let read = async { Ok::<_, E>((read.await?, Instant::now())) };
+    Ok(cache.get_or_insert_async(key, read).await?.0)
 }
 
 /// What is known of an agent's models, and when it was read.

@@ -2,12 +2,13 @@
 //! models, and answers that were kept.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use galley_core::choice::{Observed, Weights};
 use galley_core::ids::{AgentType, WorkspaceId};
 use galley_store::{KeptRow, KnownModel, Lesson, Response, Savings};
 
+use crate::cache::fresh;
 use crate::claim::Claimed;
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -74,14 +75,8 @@ impl Engine {
         agent: &AgentType,
     ) -> Result<Arc<Vec<KnownModel>>, EngineError> {
         let key = (workspace, agent.clone());
-        if let Some((known, read)) = self.caches().models.get(&key)
-            && read.elapsed() < MEMORY
-        {
-            return Ok(known);
-        }
-        let known = Arc::new(self.store().known_models(workspace, agent.as_str()).await?);
-        self.caches().models.insert(key, (Arc::clone(&known), Instant::now()));
-        Ok(known)
+        let read = async { Ok(Arc::new(self.store().known_models(workspace, agent.as_str()).await?)) };
+        fresh(&self.caches().models, &key, MEMORY, read).await
     }
 
     /// What matters how much to a workspace when a model is chosen.

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::accept::{self, Waiting};
 use crate::audit::CheckpointKey;
+use crate::budgets::Till;
 use crate::cache::Caches;
 use crate::coordinate::Lessons;
 use crate::error::EngineError;
@@ -117,6 +118,7 @@ struct Inner {
     lessons: Lessons,
     fleet: Fleet,
     accepts: mpsc::Sender<Waiting>,
+    till: Till,
 }
 
 impl std::fmt::Debug for Engine {
@@ -131,6 +133,7 @@ impl Engine {
     /// batches.
     pub fn new(store: Store, queue: Arc<dyn DispatchQueue>, config: EngineConfig) -> Self {
         let (accepts, waiting) = mpsc::channel(4_096);
+        let till = Till::new(&store);
         let engine = Self {
             inner: Arc::new(Inner {
                 fleet: Fleet::new(store.clone()),
@@ -140,6 +143,7 @@ impl Engine {
                 caches: Caches::new(),
                 lessons: Lessons::default(),
                 accepts,
+                till,
             }),
         };
         // The task ends when the last sender, this engine, is dropped.
@@ -174,6 +178,11 @@ impl Engine {
     /// seconds ago.
     pub(crate) fn fleet(&self) -> &Fleet {
         &self.inner.fleet
+    }
+
+    /// Where calls are reserved and settled.
+    pub(crate) fn till(&self) -> &Till {
+        &self.inner.till
     }
 
     pub(crate) fn accepts(&self) -> &mpsc::Sender<Waiting> {

@@ -10,6 +10,7 @@ mod accounts;
 mod answer;
 mod audit;
 mod backoff;
+mod batches;
 mod budgets;
 mod cache;
 mod claim;

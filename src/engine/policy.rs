@@ -1,7 +1,6 @@
 //! The policy of a workspace: read, replaced, and turned into what a day is.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use galley_core::automation::{AutomationConfig, time_zone};
 use galley_core::hash;
@@ -10,6 +9,7 @@ use galley_core::slot::DayZone;
 use galley_probe::{Bug, Point, planted, point};
 use galley_store::{AutomationRow, DayRule, Hashes, StoreError};
 
+use crate::cache::fresh;
 use crate::engine::Engine;
 use crate::error::EngineError;
 
@@ -80,14 +80,8 @@ impl Engine {
     ///
     /// [`EngineConfig::policy_memory`]: crate::EngineConfig::policy_memory
     pub(crate) async fn recent_policy(&self, workspace: WorkspaceId) -> Result<Arc<Policy>, EngineError> {
-        if let Some((policy, read)) = self.caches().policies.get(&workspace)
-            && read.elapsed() < self.config().policy_memory
-        {
-            return Ok(policy);
-        }
-        let policy = Arc::new(self.policy(workspace).await?);
-        self.caches().policies.insert(workspace, (Arc::clone(&policy), Instant::now()));
-        Ok(policy)
+        let read = async { Ok(Arc::new(self.policy(workspace).await?)) };
+        fresh(&self.caches().policies, &workspace, self.config().policy_memory, read).await
     }
 
     /// A workspace's policy; the careful default when nobody set one.

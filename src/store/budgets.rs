@@ -4,12 +4,12 @@ use galley_core::ids::{StepIndex, WorkflowId, WorkflowKey, WorkspaceId};
 use galley_core::money::{Budget, Counter, Period};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
-use uuid::Uuid;
 
 use crate::audit::{AuditWrite, Hashes, write_audit};
 use crate::error::{Overtaken, StoreError};
 use crate::pool::{Store, execute};
-use crate::publishing::{DayRule, day_of};
+use crate::publishing::DayRule;
+use crate::reserving;
 use crate::runs::{MoneyWait, key_of, split_keys};
 use crate::scope::Scope;
 
@@ -52,13 +52,13 @@ pub struct MoneyWaitRow {
     pub since: String,
 }
 
-const LIMITS: &str = "day_micros, month_micros, workflow_micros, warn_percent";
+pub(crate) const LIMITS: &str = "day_micros, month_micros, workflow_micros, warn_percent";
 
 pub(crate) fn unsigned(row: &PgRow, at: usize) -> Result<Option<u64>, sqlx::Error> {
     Ok(row.try_get::<Option<i64>, _>(at)?.map(|n| u64::try_from(n).unwrap_or(0)))
 }
 
-fn budget_of(row: &PgRow) -> Result<Budget, sqlx::Error> {
+pub(crate) fn budget_of(row: &PgRow) -> Result<Budget, sqlx::Error> {
     Ok(Budget {
         day_micros: unsigned(row, 0)?,
         month_micros: unsigned(row, 1)?,
@@ -69,128 +69,6 @@ fn budget_of(row: &PgRow) -> Result<Budget, sqlx::Error> {
 
 pub(crate) fn signed(micros: u64) -> i64 {
     i64::try_from(micros).unwrap_or(i64::MAX)
-}
-
-/// The names of a moment's counters, in the order in which they are locked.
-pub(crate) struct Names {
-    pub(crate) workspace: Uuid,
-    pub(crate) day: String,
-    pub(crate) workflow: Option<Uuid>,
-}
-
-impl Names {
-    pub(crate) async fn of(
-        connection: &mut PgConnection,
-        workspace: Uuid,
-        workflow: Option<Uuid>,
-        rule: &DayRule,
-    ) -> Result<Self, StoreError> {
-        let (previous, since) = match &rule.previous {
-            Some((zone, since)) => (zone.as_str(), since.as_str()),
-            None => (rule.zone.as_str(), "-infinity"),
-        };
-        let row = sqlx::query(AssertSqlSafe(format!("SELECT {}::text", day_of("galley_now()", 1))))
-            .bind(&rule.zone)
-            .bind(previous)
-            .bind(since)
-            .fetch_one(connection)
-            .await?;
-        Ok(Self { workspace, day: row.try_get(0)?, workflow })
-    }
-
-    fn each(&self) -> Vec<(Period, String)> {
-        let mut names = vec![(Period::Day, self.day.clone()), (Period::Month, self.day[..7].to_owned())];
-        names.extend(self.workflow.map(|workflow| (Period::Workflow, workflow.to_string())));
-        names
-    }
-
-    /// The counters, each locked when `lock`; one that is not there yet counts
-    /// nothing.
-    pub(crate) async fn read(
-        &self,
-        connection: &mut PgConnection,
-        lock: bool,
-    ) -> Result<Vec<CounterRow>, StoreError> {
-        let limits = self.limits(connection).await?;
-        let names = self.each();
-        if lock {
-            for (period, name) in &names {
-                let make = sqlx::query(
-                    "INSERT INTO budget_counters (workspace_id, period, name) VALUES ($1, $2, $3)
-                     ON CONFLICT DO NOTHING",
-                );
-                execute(connection, make.bind(self.workspace).bind(period.word()).bind(name)).await?;
-            }
-        }
-        let query = format!(
-            "SELECT period, name, reserved_micros, spent_micros, own_limit FROM budget_counters
-              WHERE workspace_id = $1
-                AND (period, name) IN (('day', $2), ('month', left($2, 7)), ('workflow', $3))
-              ORDER BY period, name {}",
-            if lock { "FOR UPDATE" } else { "" }
-        );
-        let rows = sqlx::query(AssertSqlSafe(query))
-            .bind(self.workspace)
-            .bind(&self.day)
-            .bind(self.workflow.map(|workflow| workflow.to_string()))
-            .fetch_all(connection)
-            .await?;
-        let mut found = Vec::with_capacity(names.len());
-        for (period, name) in names {
-            let is =
-                |row: &&PgRow, at: usize, text: &str| row.try_get::<&str, _>(at).is_ok_and(|is| is == text);
-            let row = rows.iter().find(|row| is(row, 0, period.word()) && is(row, 1, &name));
-            let own = match row {
-                Some(row) => unsigned(row, 4)?,
-                None => None,
-            };
-            let limit = match period {
-                Period::Day => limits.day_micros,
-                Period::Month => limits.month_micros,
-                Period::Workflow => own.or(limits.workflow_micros),
-            };
-            let (reserved, spent) = match row {
-                Some(row) => (unsigned(row, 2)?.unwrap_or(0), unsigned(row, 3)?.unwrap_or(0)),
-                None => (0, 0),
-            };
-            found.push(CounterRow {
-                name,
-                counter: Counter { period, limit, reserved, spent },
-                own: own.is_some(),
-            });
-        }
-        Ok(found)
-    }
-
-    pub(crate) async fn limits(&self, connection: &mut PgConnection) -> Result<Budget, StoreError> {
-        let query = format!("SELECT {LIMITS} FROM budgets WHERE workspace_id = $1");
-        let row = sqlx::query(AssertSqlSafe(query)).bind(self.workspace).fetch_optional(connection).await?;
-        Ok(row.as_ref().map(budget_of).transpose()?.unwrap_or_default())
-    }
-
-    /// Moves all counters by the same amounts.
-    pub(crate) async fn add(
-        &self,
-        connection: &mut PgConnection,
-        reserved: i64,
-        spent: i64,
-    ) -> Result<(), StoreError> {
-        for (period, name) in self.each() {
-            let add = sqlx::query(
-                "UPDATE budget_counters
-                    SET reserved_micros = reserved_micros + $4, spent_micros = spent_micros + $5
-                  WHERE workspace_id = $1 AND period = $2 AND name = $3",
-            );
-            let add = add.bind(self.workspace).bind(period.word()).bind(name).bind(reserved).bind(spent);
-            if execute(connection, add).await? == 0 {
-                return Err(StoreError::Schema(format!(
-                    "budget_counters: the {} row is missing",
-                    period.word()
-                )));
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Store {
@@ -316,9 +194,7 @@ impl Store {
         rule: &DayRule,
     ) -> Result<Vec<CounterRow>, StoreError> {
         let mut reader = self.reader(workspace).await?;
-        let workflow = workflow.map(|workflow| workflow.0);
-        let names = Names::of(&mut reader, workspace.0, workflow, rule).await?;
-        names.read(&mut reader, false).await
+        reserving::standing(&mut reader, workspace.0, workflow.map(|workflow| workflow.0), rule).await
     }
 
     /// The counters of many workflows at once.

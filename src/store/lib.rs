@@ -29,6 +29,7 @@ mod planted;
 mod pool;
 mod posts;
 mod publishing;
+mod reserving;
 mod responses;
 mod retention;
 mod role;

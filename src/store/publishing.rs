@@ -525,9 +525,14 @@ async fn tell(
 
 /// The day of an instant by the rule bound to `$zone, $previous, $since`.
 pub(crate) fn day_of(instant: &str, first: usize) -> String {
-    let (zone, previous, since) = (first, first + 1, first + 2);
+    let [zone, previous, since] = [first, first + 1, first + 2].map(|place| format!("${place}"));
+    day_in(instant, &zone, &previous, &since)
+}
+
+/// The day of an instant where the zone was `previous` until `since`.
+pub(crate) fn day_in(instant: &str, zone: &str, previous: &str, since: &str) -> String {
     format!(
-        "({instant} AT TIME ZONE CASE WHEN {instant} < ${since}::timestamptz THEN ${previous} ELSE ${zone} END)::date"
+        "({instant} AT TIME ZONE CASE WHEN {instant} < {since}::timestamptz THEN {previous} ELSE {zone} END)::date"
     )
 }
 

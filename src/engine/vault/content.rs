@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::envelope::{self, ContentPlace, DataKey};
 use super::{Keyring, NO_KEYS, VaultError, new_data_key};
 use crate::cache::KnownInput;
+use crate::cache::fresh;
 use crate::engine::Engine;
 use crate::error::EngineError;
 
@@ -215,14 +216,8 @@ impl Engine {
     /// [`EngineConfig::policy_memory`](crate::EngineConfig::policy_memory) ago,
     /// read with the policy wherever that is read.
     pub(crate) async fn seals(&self, workspace: WorkspaceId) -> Result<bool, StoreError> {
-        if let Some((sealed, read)) = self.caches().sealing.get(&workspace)
-            && read.elapsed() < self.config().policy_memory
-        {
-            return Ok(sealed);
-        }
-        let sealed = self.store().automation(workspace).await?.sealed;
-        self.note_sealing(workspace, sealed);
-        Ok(sealed)
+        let read = async { Ok::<_, StoreError>(self.store().automation(workspace).await?.sealed) };
+        fresh(&self.caches().sealing, &workspace, self.config().policy_memory, read).await
     }
 
     pub(crate) fn note_sealing(&self, workspace: WorkspaceId, sealed: bool) {

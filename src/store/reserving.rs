@@ -1,0 +1,593 @@
+//! Reservations and bills, many in one transaction: thousands of calls may
+//! begin in one second, and each needs its counters for as long as a commit
+//! takes.
+//!
+//! Locks are taken in the order runs, ledger rows that are there, counters;
+//! each kind in the order of its key. Ledger rows that are new are written
+//! last: nobody can wait for them. Whether there is room is `core::money`'s
+//! word, asked while the counters are locked, for one write after the other.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use galley_core::decide::Token;
+use galley_core::ids::{Nonce, WorkflowKey, WorkspaceId};
+use galley_core::money::{Budget, Counter, Period, refused, room};
+use galley_core::run::Run;
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+use uuid::Uuid;
+
+use crate::audit::{AuditWrite, Hashes, write_audit};
+use crate::budgets::{CounterRow, LIMITS, budget_of, signed, unsigned};
+use crate::error::StoreError;
+use crate::ledger::{CallKey, ReserveWrite, Reserved, SettleWrite};
+use crate::pool::{Store, execute};
+use crate::publishing::{DayRule, day_in};
+use crate::runs::{AttemptKey, split_keys};
+use crate::scope::Scope;
+
+/// A counter's name: workspace, period's word, name. In their order they are
+/// locked.
+type CounterKey = (Uuid, &'static str, String);
+
+/// A ledger row's key, in the columns' order.
+type LedgerKey = (Uuid, Uuid, i16, i32, i64, i16);
+
+fn ledger_key(key: &CallKey) -> LedgerKey {
+    let CallKey { attempt, call } = key;
+    (
+        attempt.key.workspace.0,
+        attempt.key.workflow.0,
+        attempt.step as i16,
+        attempt.epoch as i32,
+        attempt.nonce as i64,
+        *call as i16,
+    )
+}
+
+/// A workspace's and a workflow's counters of a day.
+fn names(workspace: Uuid, day: &str, workflow: Option<Uuid>) -> Vec<CounterKey> {
+    let mut names = vec![
+        (workspace, Period::Day.word(), day.to_owned()),
+        (workspace, Period::Month.word(), day[..7].to_owned()),
+    ];
+    names.extend(workflow.map(|workflow| (workspace, Period::Workflow.word(), workflow.to_string())));
+    names
+}
+
+impl Store {
+    /// Reserves the bounds of calls, each if its attempt still holds its step
+    /// and every counter has room after those before it. Repeatable: a
+    /// reservation that is there already is a yes.
+    ///
+    /// # Errors
+    /// Postgres is away: nobody knows what was committed; repeat.
+    pub async fn reserve(&self, writes: Vec<ReserveWrite>) -> Result<Vec<Reserved>, StoreError> {
+        let scope = Scope::of(writes.iter().map(|write| write.call.attempt.key.workspace));
+        self.unit(scope, move |pool| async move {
+            let mut transaction = pool.begin().await?;
+            let reserved = reserve(&mut transaction, &writes).await?;
+            if reserved.iter().any(|reserved| matches!(reserved, Reserved::Yes { .. })) {
+                transaction.commit().await?;
+            }
+            Ok(reserved)
+        })
+        .await
+    }
+
+    /// Books what calls came to. Not fenced: the bill of an attempt that was
+    /// overtaken is real. Repeatable; a bill that comes after its call was
+    /// charged at its bound replaces the estimate.
+    ///
+    /// # Errors
+    /// Postgres is away: nobody knows what was committed; repeat.
+    pub async fn settle(&self, calls: Vec<SettleWrite>) -> Result<(), StoreError> {
+        let scope = Scope::of(calls.iter().map(|call| call.call.attempt.key.workspace));
+        self.unit(scope, move |pool| async move {
+            let mut transaction = pool.begin().await?;
+            settle(&mut transaction, &calls).await?;
+            transaction.commit().await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// What workflows' next calls may cost at most; `None`: anything. Each by
+    /// its workspace's day.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn rooms(&self, asked: &[(WorkflowKey, DayRule)]) -> Result<Vec<Option<u64>>, StoreError> {
+        let scope = Scope::of(asked.iter().map(|(key, _)| key.workspace));
+        let mut reader = self.reader(scope).await?;
+        let connection = &mut *reader;
+        let days = days(connection, asked.iter().map(|(key, rule)| (key.workspace.0, rule))).await?;
+        let of = |key: &WorkflowKey| names(key.workspace.0, day(&days, key), Some(key.workflow.0));
+        let wanted = asked.iter().flat_map(|(key, _)| of(key)).collect();
+        let counters = Counters::read(connection, wanted, false).await?;
+        Ok(asked.iter().map(|(key, _)| room(&counters.of(&of(key)))).collect())
+    }
+}
+
+/// The counters of this day and month, and of a workflow.
+pub(crate) async fn standing(
+    connection: &mut PgConnection,
+    workspace: Uuid,
+    workflow: Option<Uuid>,
+    rule: &DayRule,
+) -> Result<Vec<CounterRow>, StoreError> {
+    let days = days(connection, std::iter::once((workspace, rule))).await?;
+    let names = names(workspace, days.get(&workspace).map_or(NO_DAY, String::as_str), workflow);
+    let counters = Counters::read(connection, names.clone(), false).await?;
+    Ok(names.iter().filter_map(|name| Some(Counters::told(name, counters.rows.get(name)?))).collect())
+}
+
+/// A day before any money: what is asked for was asked about, so it is not met.
+const NO_DAY: &str = "0001-01-01";
+
+fn day<'a>(days: &'a HashMap<Uuid, String>, key: &WorkflowKey) -> &'a str {
+    days.get(&key.workspace.0).map_or(NO_DAY, String::as_str)
+}
+
+/// Which day it is in each workspace.
+async fn days<'a>(
+    connection: &mut PgConnection,
+    rules: impl Iterator<Item = (Uuid, &'a DayRule)>,
+) -> Result<HashMap<Uuid, String>, StoreError> {
+    // A zone that was changed meanwhile is in force from its next full day:
+    // today, all rules of a workspace say the same.
+    let rules: BTreeMap<Uuid, &DayRule> = rules.collect();
+    let previous = |rule: &'a DayRule| match &rule.previous {
+        Some((zone, since)) => (zone.as_str(), since.as_str()),
+        None => (rule.zone.as_str(), "-infinity"),
+    };
+    let query = format!(
+        "SELECT w.workspace, {}::text
+           FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS w(workspace, zone, previous, since)",
+        day_in("galley_now()", "w.zone", "w.previous", "w.since")
+    );
+    let rows = sqlx::query(AssertSqlSafe(query))
+        .bind(rules.keys().copied().collect::<Vec<_>>())
+        .bind(rules.values().map(|rule| rule.zone.as_str()).collect::<Vec<_>>())
+        .bind(rules.values().map(|rule| previous(rule).0).collect::<Vec<_>>())
+        .bind(rules.values().map(|rule| previous(rule).1).collect::<Vec<_>>())
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+/// Counters and the limits they are held to, and what is to be added to them.
+struct Counters {
+    rows: BTreeMap<CounterKey, Standing>,
+    limits: HashMap<Uuid, Budget>,
+}
+
+/// One counter.
+struct Standing {
+    counter: Counter,
+    own: bool,
+    warned: bool,
+    /// What this transaction reserves.
+    added: u64,
+}
+
+impl Counters {
+    /// Reads counters, each made and locked when `lock`; one that is not there
+    /// counts nothing.
+    async fn read(
+        connection: &mut PgConnection,
+        mut wanted: Vec<CounterKey>,
+        lock: bool,
+    ) -> Result<Self, StoreError> {
+        wanted.sort_unstable();
+        wanted.dedup();
+        let mut workspaces: Vec<Uuid> = wanted.iter().map(|name| name.0).collect();
+        workspaces.dedup();
+        let query = format!("SELECT {LIMITS}, workspace_id FROM budgets WHERE workspace_id = ANY($1)");
+        let rows = sqlx::query(AssertSqlSafe(query)).bind(&workspaces).fetch_all(&mut *connection).await?;
+        let mut limits = HashMap::with_capacity(rows.len());
+        for row in &rows {
+            limits.insert(row.try_get(4)?, budget_of(row)?);
+        }
+        let owners: Vec<Uuid> = wanted.iter().map(|name| name.0).collect();
+        let periods: Vec<&str> = wanted.iter().map(|name| name.1).collect();
+        let names: Vec<&str> = wanted.iter().map(|name| name.2.as_str()).collect();
+        if lock {
+            let make = sqlx::query(
+                "INSERT INTO budget_counters (workspace_id, period, name)
+                 SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[]) ORDER BY 1, 2, 3
+                     ON CONFLICT DO NOTHING",
+            );
+            execute(connection, make.bind(&owners).bind(&periods).bind(&names)).await?;
+        }
+        let query = format!(
+            "SELECT c.workspace_id, c.period, c.name, c.reserved_micros, c.spent_micros, c.own_limit,
+                    c.warned_at IS NOT NULL
+               FROM unnest($1::uuid[], $2::text[], $3::text[]) AS w(workspace_id, period, name)
+               JOIN budget_counters c USING (workspace_id, period, name)
+              ORDER BY 1, 2, 3 {}",
+            if lock { "FOR UPDATE OF c" } else { "" }
+        );
+        let found = sqlx::query(AssertSqlSafe(query))
+            .bind(&owners)
+            .bind(&periods)
+            .bind(&names)
+            .fetch_all(connection)
+            .await?;
+        let mut counters = Self { rows: BTreeMap::new(), limits };
+        for name in wanted {
+            counters.put(name, None)?;
+        }
+        for row in &found {
+            let period: &str = row.try_get(1)?;
+            let Some(period) = Period::from_word(period) else { continue };
+            counters.put((row.try_get(0)?, period.word(), row.try_get(2)?), Some(row))?;
+        }
+        Ok(counters)
+    }
+
+    fn put(&mut self, name: CounterKey, row: Option<&sqlx::postgres::PgRow>) -> Result<(), StoreError> {
+        let limits = self.limits.get(&name.0).copied().unwrap_or_default();
+        let (reserved, spent, own, warned) = match row {
+            None => (0, 0, None, false),
+            Some(row) => (
+                unsigned(row, 3)?.unwrap_or(0),
+                unsigned(row, 4)?.unwrap_or(0),
+                unsigned(row, 5)?,
+                row.try_get(6)?,
+            ),
+        };
+        let (period, limit) = match name.1 {
+            "day" => (Period::Day, limits.day_micros),
+            "month" => (Period::Month, limits.month_micros),
+            _ => (Period::Workflow, own.or(limits.workflow_micros)),
+        };
+        let counter = Counter { period, limit, reserved, spent };
+        self.rows.insert(name, Standing { counter, own: own.is_some(), warned, added: 0 });
+        Ok(())
+    }
+
+    fn of(&self, names: &[CounterKey]) -> Vec<Counter> {
+        names.iter().filter_map(|name| self.rows.get(name)).map(|row| row.counter).collect()
+    }
+
+    fn told(name: &CounterKey, row: &Standing) -> CounterRow {
+        CounterRow { name: name.2.clone(), counter: row.counter, own: row.own }
+    }
+
+    /// Takes room for a call; `Err`: the counter that has none.
+    fn take(&mut self, names: &[CounterKey], micros: u64) -> Result<(), Option<CounterRow>> {
+        let counters = self.of(names);
+        if let Some(full) = refused(&counters, micros) {
+            let named =
+                names.iter().find(|name| self.rows.get(*name).is_some_and(|row| row.counter == *full));
+            return Err(named.and_then(|name| Some(Self::told(name, self.rows.get(name)?))));
+        }
+        for name in names {
+            if let Some(row) = self.rows.get_mut(name) {
+                row.counter.reserved = row.counter.reserved.saturating_add(micros);
+                row.added = row.added.saturating_add(micros);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Moves locked counters.
+async fn add(
+    connection: &mut PgConnection,
+    moves: impl Iterator<Item = (&CounterKey, (i64, i64))> + Clone,
+) -> Result<(), StoreError> {
+    let update = sqlx::query(
+        "UPDATE budget_counters c
+            SET reserved_micros = c.reserved_micros + d.reserved, spent_micros = c.spent_micros + d.spent
+           FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int8[], $5::int8[])
+                AS d(workspace_id, period, name, reserved, spent)
+          WHERE c.workspace_id = d.workspace_id AND c.period = d.period AND c.name = d.name",
+    )
+    .bind(moves.clone().map(|(name, _)| name.0).collect::<Vec<_>>())
+    .bind(moves.clone().map(|(name, _)| name.1).collect::<Vec<_>>())
+    .bind(moves.clone().map(|(name, _)| name.2.as_str()).collect::<Vec<_>>())
+    .bind(moves.clone().map(|(_, by)| by.0).collect::<Vec<_>>())
+    .bind(moves.clone().map(|(_, by)| by.1).collect::<Vec<_>>());
+    let moved = execute(connection, update).await?;
+    if moved != moves.count() as u64 {
+        return Err(StoreError::Schema(
+            "budget_counters: a row that calls were counted in is missing".into(),
+        ));
+    }
+    Ok(())
+}
+
+/// Which attempts hold their step, which nobody takes from them before this
+/// transaction is over.
+async fn held(connection: &mut PgConnection, writes: &[ReserveWrite]) -> Result<Vec<bool>, StoreError> {
+    let mut keys: Vec<WorkflowKey> = writes.iter().map(|write| write.call.attempt.key).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let (workspaces, workflows) = split_keys(&keys);
+    let rows = sqlx::query(
+        "SELECT r.workspace_id, r.id, r.run
+           FROM unnest($1::uuid[], $2::uuid[]) AS w(workspace_id, id) JOIN runs r USING (workspace_id, id)
+          ORDER BY 1, 2 FOR SHARE OF r",
+    )
+    .bind(workspaces)
+    .bind(workflows)
+    .fetch_all(connection)
+    .await?;
+    let mut runs = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        let key = crate::runs::key_of(row)?;
+        let run = Run::decode(row.try_get(2)?).map_err(|source| StoreError::Corrupt { key, source })?;
+        runs.insert(key, run);
+    }
+    let holds = |attempt: &AttemptKey| {
+        let token = Token { step: attempt.step, epoch: attempt.epoch, nonce: Nonce(attempt.nonce) };
+        runs.get(&attempt.key).is_some_and(|run| run.is_held_by(token) && !run.cancelled)
+    };
+    Ok(writes.iter().map(|write| holds(&write.call.attempt)).collect())
+}
+
+/// Those of the calls that are in the ledger.
+async fn booked(
+    connection: &mut PgConnection,
+    writes: &[ReserveWrite],
+) -> Result<HashSet<LedgerKey>, StoreError> {
+    let keys: Vec<LedgerKey> = writes.iter().map(|write| ledger_key(&write.call)).collect();
+    let rows = sqlx::query(
+        "SELECT s.workspace_id, s.workflow_id, s.step, s.epoch, s.nonce, s.call
+           FROM unnest($1::uuid[], $2::uuid[], $3::int2[], $4::int4[], $5::int8[], $6::int2[])
+                AS w(workspace_id, workflow_id, step, epoch, nonce, call)
+           JOIN spend s USING (workspace_id, workflow_id, step, epoch, nonce, call)",
+    )
+    .bind(keys.iter().map(|key| key.0).collect::<Vec<_>>())
+    .bind(keys.iter().map(|key| key.1).collect::<Vec<_>>())
+    .bind(keys.iter().map(|key| key.2).collect::<Vec<_>>())
+    .bind(keys.iter().map(|key| key.3).collect::<Vec<_>>())
+    .bind(keys.iter().map(|key| key.4).collect::<Vec<_>>())
+    .bind(keys.iter().map(|key| key.5).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| Ok(key_in(row)?)).collect()
+}
+
+fn key_in(row: &sqlx::postgres::PgRow) -> Result<LedgerKey, sqlx::Error> {
+    Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, row.try_get(5)?))
+}
+
+async fn reserve(
+    connection: &mut PgConnection,
+    writes: &[ReserveWrite],
+) -> Result<Vec<Reserved>, StoreError> {
+    let held = held(connection, writes).await?;
+    let rules = writes.iter().map(|write| (write.call.attempt.key.workspace.0, &write.day));
+    let days = days(connection, rules).await?;
+    let names_of = |write: &ReserveWrite| {
+        let key = &write.call.attempt.key;
+        names(key.workspace.0, day(&days, key), Some(key.workflow.0))
+    };
+    let live = writes.iter().zip(&held).filter(|(_, held)| **held);
+    let wanted: Vec<CounterKey> = live.flat_map(|(write, _)| names_of(write)).collect();
+    if wanted.is_empty() {
+        return Ok(writes.iter().map(|_| Reserved::Overtaken).collect());
+    }
+    let mut counters = Counters::read(connection, wanted, true).await?;
+    // After the lock: an earlier try of a reservation, of which nobody knew
+    // whether it was committed, had the same counters locked; now it is seen.
+    let mut booked = booked(connection, writes).await?;
+    let mut answers = Vec::with_capacity(writes.len());
+    let mut new: Vec<&ReserveWrite> = Vec::with_capacity(writes.len());
+    for (write, held) in writes.iter().zip(&held) {
+        answers.push(if !held {
+            Reserved::Overtaken
+        } else if booked.contains(&ledger_key(&write.call)) {
+            Reserved::Yes { warnings: Vec::new() }
+        } else {
+            match counters.take(&names_of(write), write.micros) {
+                Ok(()) => {
+                    booked.insert(ledger_key(&write.call));
+                    new.push(write);
+                    Reserved::Yes { warnings: Vec::new() }
+                }
+                Err(Some(full)) => Reserved::Refused(full),
+                Err(None) => {
+                    return Err(StoreError::Schema("a counter that was read is not there".into()));
+                }
+            }
+        });
+    }
+    if new.is_empty() {
+        return Ok(answers);
+    }
+    enter(connection, &new, &days).await?;
+    let added = counters.rows.iter().filter(|(_, row)| row.added > 0);
+    add(connection, added.map(|(name, row)| (name, (signed(row.added), 0)))).await?;
+    let mut warnings = warn(connection, &counters).await?;
+    for (write, answer) in writes.iter().zip(&mut answers) {
+        if let Reserved::Yes { warnings: told } = answer
+            && let Some(mine) = warnings.remove(&write.call.attempt.key.workspace.0)
+        {
+            *told = mine;
+        }
+    }
+    Ok(answers)
+}
+
+/// Writes new rows into the ledger.
+async fn enter(
+    connection: &mut PgConnection,
+    new: &[&ReserveWrite],
+    days: &HashMap<Uuid, String>,
+) -> Result<(), StoreError> {
+    let keys: Vec<LedgerKey> = new.iter().map(|write| ledger_key(&write.call)).collect();
+    let insert = sqlx::query(
+        "INSERT INTO spend (workspace_id, workflow_id, step, epoch, nonce, call, session, step_name, agent,
+                            provider, model, day, reserved_micros)
+         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int2[], $4::int4[], $5::int8[], $6::int2[], $7::int8[],
+                              $8::text[], $9::text[], $10::text[], $11::text[], $12::text[]::date[], $13::int8[])",
+    )
+    .bind(keys.iter().map(|key| key.0).collect::<Vec<_>>())
+    .bind(keys.iter().map(|key| key.1).collect::<Vec<_>>())
+    .bind(keys.iter().map(|key| key.2).collect::<Vec<_>>())
+    .bind(keys.iter().map(|key| key.3).collect::<Vec<_>>())
+    .bind(keys.iter().map(|key| key.4).collect::<Vec<_>>())
+    .bind(keys.iter().map(|key| key.5).collect::<Vec<_>>())
+    .bind(new.iter().map(|write| write.call.attempt.session.0).collect::<Vec<_>>())
+    .bind(new.iter().map(|write| write.step_name.as_str()).collect::<Vec<_>>())
+    .bind(new.iter().map(|write| write.agent.as_str()).collect::<Vec<_>>())
+    .bind(new.iter().map(|write| write.provider.as_str()).collect::<Vec<_>>())
+    .bind(new.iter().map(|write| write.model.as_str()).collect::<Vec<_>>())
+    .bind(new.iter().map(|write| day(days, &write.call.attempt.key)).collect::<Vec<_>>())
+    .bind(new.iter().map(|write| signed(write.micros)).collect::<Vec<_>>());
+    execute(connection, insert).await?;
+    Ok(())
+}
+
+/// Notes which counters somebody should hear about, each once; by workspace.
+async fn warn(
+    connection: &mut PgConnection,
+    counters: &Counters,
+) -> Result<HashMap<Uuid, Vec<CounterRow>>, StoreError> {
+    let mut warnings: HashMap<Uuid, Vec<CounterRow>> = HashMap::new();
+    for (name, row) in counters.rows.iter().filter(|(_, row)| row.added > 0 && !row.warned) {
+        let percent = counters.limits.get(&name.0).copied().unwrap_or_default().warn_percent;
+        if !row.counter.is_nearly_used(percent) {
+            continue;
+        }
+        let note = sqlx::query(
+            "UPDATE budget_counters SET warned_at = galley_now()
+              WHERE workspace_id = $1 AND period = $2 AND name = $3",
+        );
+        execute(connection, note.bind(name.0).bind(name.1).bind(&name.2)).await?;
+        let line = AuditWrite {
+            workspace: WorkspaceId(name.0),
+            key: None,
+            actor: "engine".into(),
+            action: "budget.warned",
+            object: format!("{} {}", name.1, name.2),
+            detail: Some(format!(
+                "{{\"spentMicros\":{},\"limitMicros\":{}}}",
+                row.counter.spent,
+                row.counter.limit.unwrap_or(0)
+            )),
+            hashes: Hashes::default(),
+        };
+        write_audit(connection, &line).await?;
+        warnings.entry(name.0).or_default().push(Counters::told(name, row));
+    }
+    Ok(warnings)
+}
+
+/// A ledger row while bills are booked on it.
+struct Entry {
+    state: &'static str,
+    bound: i64,
+    cost: i64,
+    tokens: (i32, i32),
+    day: String,
+    changed: bool,
+}
+
+async fn settle(connection: &mut PgConnection, writes: &[SettleWrite]) -> Result<(), StoreError> {
+    let mut entries = entries(connection, writes).await?;
+    let mut moves: BTreeMap<CounterKey, (i64, i64)> = BTreeMap::new();
+    for write in writes {
+        // Erased with its workspace.
+        let Some(entry) = entries.get_mut(&ledger_key(&write.call)) else { continue };
+        let (freed, charged) = match entry.state {
+            "reserved" => (entry.bound, 0),
+            // A late bill is better than an estimate.
+            "estimated" if write.cost.is_some() => (0, entry.cost),
+            _ => continue,
+        };
+        entry.state = if write.cost.is_some() { "settled" } else { "estimated" };
+        entry.cost = write.cost.map_or(entry.bound, signed);
+        entry.tokens = (write.tokens.input as i32, write.tokens.output as i32);
+        entry.changed = true;
+        let key = &write.call.attempt.key;
+        for name in names(key.workspace.0, &entry.day, Some(key.workflow.0)) {
+            let by = moves.entry(name).or_default();
+            *by = (by.0 - freed, by.1 + entry.cost - charged);
+        }
+    }
+    let changed: Vec<(&LedgerKey, &Entry)> = entries.iter().filter(|(_, entry)| entry.changed).collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let update = sqlx::query(
+        "UPDATE spend s
+            SET state = d.state, cost_micros = d.cost, tokens_in = d.tokens_in, tokens_out = d.tokens_out,
+                settled_at = galley_now()
+           FROM unnest($1::uuid[], $2::uuid[], $3::int2[], $4::int4[], $5::int8[], $6::int2[], $7::text[], $8::int8[],
+                       $9::int4[], $10::int4[])
+                AS d(workspace_id, workflow_id, step, epoch, nonce, call, state, cost, tokens_in, tokens_out)
+          WHERE s.workspace_id = d.workspace_id AND s.workflow_id = d.workflow_id AND s.step = d.step
+            AND s.epoch = d.epoch AND s.nonce = d.nonce AND s.call = d.call",
+    )
+    .bind(changed.iter().map(|(key, _)| key.0).collect::<Vec<_>>())
+    .bind(changed.iter().map(|(key, _)| key.1).collect::<Vec<_>>())
+    .bind(changed.iter().map(|(key, _)| key.2).collect::<Vec<_>>())
+    .bind(changed.iter().map(|(key, _)| key.3).collect::<Vec<_>>())
+    .bind(changed.iter().map(|(key, _)| key.4).collect::<Vec<_>>())
+    .bind(changed.iter().map(|(key, _)| key.5).collect::<Vec<_>>())
+    .bind(changed.iter().map(|(_, entry)| entry.state).collect::<Vec<_>>())
+    .bind(changed.iter().map(|(_, entry)| entry.cost).collect::<Vec<_>>())
+    .bind(changed.iter().map(|(_, entry)| entry.tokens.0).collect::<Vec<_>>())
+    .bind(changed.iter().map(|(_, entry)| entry.tokens.1).collect::<Vec<_>>());
+    execute(connection, update).await?;
+    // Locked in the order of their key; the update alone would take them as
+    // its plan goes.
+    let lock = sqlx::query(
+        "SELECT 1 FROM unnest($1::uuid[], $2::text[], $3::text[]) AS w(workspace_id, period, name)
+           JOIN budget_counters c USING (workspace_id, period, name)
+          ORDER BY c.workspace_id, c.period, c.name FOR UPDATE OF c",
+    )
+    .bind(moves.keys().map(|name| name.0).collect::<Vec<_>>())
+    .bind(moves.keys().map(|name| name.1).collect::<Vec<_>>())
+    .bind(moves.keys().map(|name| name.2.as_str()).collect::<Vec<_>>());
+    lock.fetch_all(&mut *connection).await?;
+    add(connection, moves.iter().map(|(name, by)| (name, *by))).await
+}
+
+/// The calls' ledger rows, locked.
+async fn entries(
+    connection: &mut PgConnection,
+    writes: &[SettleWrite],
+) -> Result<BTreeMap<LedgerKey, Entry>, StoreError> {
+    let mut keys: Vec<LedgerKey> = writes.iter().map(|write| ledger_key(&write.call)).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let rows = sqlx::query(
+        "SELECT s.workspace_id, s.workflow_id, s.step, s.epoch, s.nonce, s.call,
+                s.state, s.reserved_micros, s.cost_micros, s.day::text
+           FROM unnest($1::uuid[], $2::uuid[], $3::int2[], $4::int4[], $5::int8[], $6::int2[])
+                AS w(workspace_id, workflow_id, step, epoch, nonce, call)
+           JOIN spend s USING (workspace_id, workflow_id, step, epoch, nonce, call)
+          ORDER BY 1, 2, 3, 4, 5, 6 FOR UPDATE OF s",
+    )
+    .bind(keys.iter().map(|key| key.0).collect::<Vec<_>>())
+    .bind(keys.iter().map(|key| key.1).collect::<Vec<_>>())
+    .bind(keys.iter().map(|key| key.2).collect::<Vec<_>>())
+    .bind(keys.iter().map(|key| key.3).collect::<Vec<_>>())
+    .bind(keys.iter().map(|key| key.4).collect::<Vec<_>>())
+    .bind(keys.iter().map(|key| key.5).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    let mut entries = BTreeMap::new();
+    for row in &rows {
+        let state = match row.try_get(6)? {
+            "reserved" => "reserved",
+            "estimated" => "estimated",
+            _ => "settled",
+        };
+        let entry = Entry {
+            state,
+            bound: row.try_get(7)?,
+            cost: row.try_get(8)?,
+            tokens: (0, 0),
+            day: row.try_get(9)?,
+            changed: false,
+        };
+        entries.insert(key_in(row)?, entry);
+    }
+    Ok(entries)
+}

@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use galley_core::money::Tokens;
+use galley_core::money::{Price, Tokens};
 use galley_core::report::StepError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::StepContext;
 use crate::definition::Sampling;
 use crate::desk::{Desk, PaidCall};
+use crate::progress::{Heard, Progress};
 use crate::provider::{Answer, Bill, CallError, Configured, Message, Request};
 
 /// Tokens that a provider adds to every message of its own.
@@ -75,7 +76,12 @@ pub(crate) async fn call(
                 bound_micros,
             };
             // From here on it may be reserved, whether or not we hear so.
-            let open = Open { desk: Some(Arc::clone(&step.desk)), call: number };
+            let open = Open {
+                desk: Some(Arc::clone(&step.desk)),
+                call: number,
+                price: to.price,
+                progress: Arc::clone(request.progress),
+            };
             match within(deadline, &step.cancelled, async { Ok(step.desk.reserve(call).await) }).await? {
                 Ok(()) => Some(open),
                 Err(refused) => {
@@ -108,7 +114,7 @@ pub(crate) async fn call(
     }
     let (cost, tokens) = match bill {
         Bill::Nothing => (Some(0), Tokens::default()),
-        Bill::Unknown => (None, Tokens::default()),
+        Bill::Unknown => as_far_as_known(&request.progress.heard(), to.price),
         Bill::Tokens(tokens) => (Some(to.price.map_or(0, |price| price.of(tokens))), tokens),
     };
     if let Some(open) = open {
@@ -117,16 +123,26 @@ pub(crate) async fn call(
     Ok(Called { answer, tokens, cost_micros: cost.or(bound).unwrap_or(0), took })
 }
 
+/// What a call that was not heard to its end costs: what the provider counted,
+/// if it had counted to the end; otherwise nobody can know, and the tokens it
+/// had told of are only noted.
+fn as_far_as_known(heard: &Heard, price: Option<Price>) -> (Option<u64>, Tokens) {
+    let cost = heard.is_whole.then(|| price.map_or(0, |price| price.of(heard.tokens)));
+    (cost, heard.tokens)
+}
+
 /// Whether the provider is to blame, so that another may do better.
 pub(crate) fn is_the_providers(error: &StepError) -> bool {
     matches!(error.class.as_str(), "provider_5xx" | "provider_timeout" | "provider_unreachable")
 }
 
-/// A reservation that is not settled yet. Whoever drops it does not know what
-/// the call cost: it is charged at its bound.
+/// A reservation that is not settled yet. Whoever drops it knows what the call
+/// cost only if the provider had told; otherwise it is charged at its bound.
 struct Open {
     desk: Option<Arc<dyn Desk>>,
     call: u16,
+    price: Option<Price>,
+    progress: Arc<Progress>,
 }
 
 impl Open {
@@ -145,7 +161,8 @@ impl Drop for Open {
     fn drop(&mut self) {
         if let (Some(desk), Ok(runtime)) = (self.desk.take(), tokio::runtime::Handle::try_current()) {
             let call = self.call;
-            runtime.spawn(async move { desk.settle(call, None, Tokens::default()).await });
+            let (cost, tokens) = as_far_as_known(&self.progress.heard(), self.price);
+            runtime.spawn(async move { desk.settle(call, cost, tokens).await });
         }
     }
 }

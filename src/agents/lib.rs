@@ -23,9 +23,11 @@ mod call;
 mod definition;
 mod definitions;
 mod desk;
+mod lanes;
 mod llm;
 mod offline;
 mod prices;
+mod progress;
 mod prompt;
 mod provider;
 mod registry;
@@ -43,6 +45,7 @@ pub use desk::{Desk, Kept, Known, LookUp, NoDesk, PaidCall};
 pub use llm::LlmAgent;
 pub use offline::{Fault, Offline, OfflineConfig, OfflineOrders, Rubbish};
 pub use prices::Prices;
+pub use progress::{Heard, Progress};
 pub use provider::{
     Answer, Bill, CallError, Configured, Message, Provider, ProviderConfig, Providers, Request, Role,
 };

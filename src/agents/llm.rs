@@ -239,7 +239,7 @@ impl Attempt<'_> {
         let mut digest = Sha256::new();
         for part in [one.name.as_str(), self.definition.prompt_version(), sampling.as_str()]
             .into_iter()
-            .chain(self.question.iter().map(|message| message.text.as_str()))
+            .chain(self.question.iter().map(|message| &*message.text))
         {
             digest.update((part.len() as u64).to_be_bytes());
             digest.update(part);
@@ -301,6 +301,7 @@ impl Attempt<'_> {
         self.bill.model = Some(to.model.clone());
         let mut round = 0;
         let ended = loop {
+            let progress = Arc::default();
             let request = Request {
                 spec: self.definition.spec(),
                 output: self.definition.output(),
@@ -311,6 +312,7 @@ impl Attempt<'_> {
                 attempt: self.step.attempt,
                 call: round,
                 effect_key: &self.step.effect_key,
+                progress: &progress,
             };
             let number = self.calls;
             self.calls += 1;

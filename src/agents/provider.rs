@@ -19,6 +19,7 @@ use crate::breaker::Breaker;
 use crate::definition::{Candidate, Sampling};
 use crate::offline::{Offline, OfflineConfig};
 use crate::prices::Prices;
+use crate::progress::Progress;
 use crate::remote::{Dialect, Remote, RemoteConfig};
 use crate::schema::Schema;
 
@@ -38,13 +39,13 @@ pub enum Role {
 pub struct Message {
     /// Who says it.
     pub role: Role,
-    /// What.
-    pub text: String,
+    /// What; shared by whoever repeats it.
+    pub text: Arc<str>,
 }
 
 impl Message {
     /// One turn.
-    pub fn new(role: Role, text: impl Into<String>) -> Self {
+    pub fn new(role: Role, text: impl Into<Arc<str>>) -> Self {
         Self { role, text: text.into() }
     }
 }
@@ -70,6 +71,8 @@ pub struct Request<'a> {
     pub call: u8,
     /// The step's effect key: the same for every attempt.
     pub effect_key: &'a str,
+    /// What the call has told so far, for whoever stops waiting for it.
+    pub progress: &'a Arc<Progress>,
 }
 
 /// What a provider answered.

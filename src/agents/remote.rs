@@ -4,27 +4,38 @@
 //! The key is sent to the configured base URL and appears nowhere else: errors
 //! quote a shortened response body with the key cut out, and never the request.
 //!
-//! A known limit of genai 0.7: a response is read whole before anything can look
-//! at its size; the step's timeout is the bound.
+//! Calls stream unless a service cannot: what it counts is known as it comes,
+//! silence is told from work, and whoever hangs up does so at once. A stream
+//! that ends before its answer did is no answer, whatever was in it.
+//!
+//! A known limit of genai 0.7: a response that is not streamed is read whole
+//! before anything can look at its size; the step's timeout is the bound.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::StreamExt;
 use galley_core::money::Tokens;
 use galley_core::report::StepError;
 use genai::adapter::AdapterKind;
-use genai::chat::{ChatMessage, ChatOptions, ChatRequest, ChatResponseFormat, ReasoningEffort, StopReason};
+use genai::chat::{
+    ChatMessage, ChatOptions, ChatRequest, ChatResponseFormat, ChatStream, ChatStreamEvent, ReasoningEffort,
+    StopReason, Usage as Counted,
+};
 use genai::resolver::{AuthData, Endpoint};
-use genai::{Client, ModelIden, ServiceTarget, WebConfig, webc};
+use genai::{ModelIden, ServiceTarget, webc};
 use jiff::fmt::rfc2822;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+use crate::lanes::{Lanes, Place};
+use crate::progress::Listener;
 use crate::provider::{Answer, Bill, CallError, Provider, Request, Role};
 
-/// How long connecting may take; the whole call is bounded by the step.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a provider may be silent within a call, unless told.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How long to stay away after a 429 that does not say.
 const DEFAULT_RETRY_AFTER_MS: u64 = 5_000;
@@ -51,6 +62,22 @@ pub struct RemoteConfig {
     /// Most calls at once from this process; absent: any number.
     #[serde(default)]
     pub max_concurrency: Option<usize>,
+    /// Whether answers are streamed. Without, nothing is known of a call before
+    /// it is over.
+    #[serde(default = "yes")]
+    pub stream: bool,
+    /// How long it may be silent within a streamed call, milliseconds; absent:
+    /// two minutes.
+    #[serde(default)]
+    pub idle_timeout_ms: Option<u64>,
+    /// Whether it speaks HTTP/2 without TLS. With TLS both sides say what they
+    /// speak.
+    #[serde(default)]
+    pub http2: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What a service speaks.
@@ -90,11 +117,13 @@ impl Dialect {
 pub struct Remote {
     name: String,
     dialect: Dialect,
-    client: Client,
+    lanes: Lanes,
     endpoint: Endpoint,
     api_key: Option<SecretString>,
     model: String,
     max_concurrency: Option<usize>,
+    stream: bool,
+    idle_timeout: Duration,
 }
 
 impl fmt::Debug for Remote {
@@ -109,7 +138,8 @@ impl Remote {
     /// # Errors
     /// What is wrong with the configuration and what to do.
     pub fn new(name: &str, dialect: Dialect, config: RemoteConfig) -> Result<Self, String> {
-        let RemoteConfig { base_url, api_key, model, max_concurrency } = config;
+        let RemoteConfig { base_url, api_key, model, max_concurrency, stream, idle_timeout_ms, http2 } =
+            config;
         let base_url = base_url.unwrap_or_else(|| dialect.base_url().to_owned());
         if !(base_url.starts_with("https://") || base_url.starts_with("http://")) {
             return Err(format!("{name}.base_url must begin with https:// or http://"));
@@ -120,19 +150,17 @@ impl Remote {
         if max_concurrency == Some(0) {
             return Err(format!("{name}.max_concurrency is 0: nothing could be asked"));
         }
-        // reqwest is built without a TLS provider of its own; a program that
-        // installed one keeps it.
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            let _ = rustls::crypto::ring::default_provider().install_default();
+        if idle_timeout_ms == Some(0) {
+            return Err(format!("{name}.idle_timeout_ms is 0: no answer could be that quick"));
         }
-        let client = Client::builder()
-            .with_web_config(WebConfig::default().with_connect_timeout(CONNECT_TIMEOUT))
-            .build()
+        let lanes = Lanes::new(http2)
             .map_err(|error| format!("the HTTP client of provider {name} cannot be made: {error}"))?;
         // genai joins `chat/completions` to the base, which would replace a
         // last segment that does not end in a slash.
         let endpoint = Endpoint::from_owned(format!("{}/", base_url.trim_end_matches('/')));
-        Ok(Self { name: name.to_owned(), dialect, client, endpoint, api_key, model, max_concurrency })
+        let idle_timeout = idle_timeout_ms.map_or(IDLE_TIMEOUT, Duration::from_millis);
+        let name = name.to_owned();
+        Ok(Self { name, dialect, lanes, endpoint, api_key, model, max_concurrency, stream, idle_timeout })
     }
 
     /// A body as an error may show it: short, one line, without the key.
@@ -154,38 +182,62 @@ impl Remote {
     /// connection that was lost after the question, or an answer that cannot be
     /// read, may have cost anything.
     fn classify(&self, error: &genai::Error) -> CallError {
+        if let (Some(status), Some(headers)) = (error.status(), error.headers()) {
+            let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+            let after = retry_after_ms(header("retry-after-ms"), header("retry-after"), header("date"));
+            let body = match error {
+                genai::Error::HttpError { body, .. }
+                | genai::Error::WebModelCall {
+                    webc_error: webc::Error::ResponseFailedStatus { body, .. },
+                    ..
+                } => body.as_str(),
+                _ => "",
+            };
+            return CallError::free(by_status(status.as_u16(), after, body, &self.quote(body)));
+        }
         if let genai::Error::WebModelCall { webc_error, .. } = error {
             return match webc_error {
-                webc::Error::ResponseFailedStatus { status, body, headers } => {
-                    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-                    let retry_after_ms =
-                        retry_after_ms(header("retry-after-ms"), header("retry-after"), header("date"));
-                    CallError::free(by_status(status.as_u16(), retry_after_ms, body, &self.quote(body)))
-                }
                 webc::Error::ResponseFailedNotJson { body, .. }
                 | webc::Error::ResponseFailedInvalidJson { body, .. } => {
                     let message = format!("the provider's response is not JSON: {}", self.quote(body));
                     CallError::unknown(StepError::transient("bad_output", message))
                 }
-                // What is left is a connection that could not be made or was
-                // lost. The cause may name the URL, so it is not quoted.
-                webc::Error::Reqwest(error) if error.is_connect() => CallError::free(StepError::transient(
-                    "provider_unreachable",
-                    "no connection to the provider",
-                )),
-                webc::Error::Reqwest(error) if error.is_timeout() => CallError::unknown(
-                    StepError::transient("provider_timeout", "the provider did not answer in time"),
-                ),
-                _ => CallError::unknown(StepError::transient(
-                    "provider_unreachable",
-                    "the connection to the provider was lost",
-                )),
+                webc::Error::Reqwest(error) => by_connection(error),
+                _ => lost(),
+            };
+        }
+        if let genai::Error::WebStream { error, .. } = error {
+            // What a stream met is told in a box.
+            return if let Some(error) = error.downcast_ref::<genai::Error>() {
+                self.classify(error)
+            } else if let Some(error) = error.downcast_ref::<reqwest::Error>() {
+                by_connection(error)
+            } else if error.is::<webc::StreamTimeout>() {
+                let silent = self.idle_timeout.as_secs_f64();
+                CallError::unknown(StepError::transient(
+                    "provider_timeout",
+                    format!(
+                        "the provider was silent for {silent} s; idle_timeout_ms says how long it may be"
+                    ),
+                ))
+            } else if error.is::<std::string::FromUtf8Error>() {
+                CallError::unknown(StepError::transient("bad_output", "the provider's stream is not text"))
+            } else {
+                lost()
             };
         }
         match error {
+            // An error in the place of the answer, or in its middle.
+            genai::Error::ChatResponse { body, .. } => {
+                let said = self.quote(&body.to_string());
+                let message = format!("the provider reported an error within its answer: {said}");
+                CallError::unknown(StepError::transient("provider_5xx", message))
+            }
             genai::Error::ChatResponseGeneration { .. }
             | genai::Error::NoChatResponse { .. }
-            | genai::Error::ChatResponse { .. }
+            | genai::Error::StreamParse { .. }
+            | genai::Error::SerdeJson(_)
+            | genai::Error::JsonValueExt(_)
             | genai::Error::InvalidJsonResponseElement { .. } => CallError::unknown(StepError::transient(
                 "bad_output",
                 "the provider's response is not a chat completion",
@@ -200,6 +252,36 @@ impl Remote {
                 ),
             )),
         }
+    }
+}
+
+/// A connection that could not be made or was lost. The cause may name the URL,
+/// so it is not quoted.
+fn by_connection(error: &reqwest::Error) -> CallError {
+    if error.is_connect() {
+        CallError::free(StepError::transient("provider_unreachable", "no connection to the provider"))
+    } else if error.is_timeout() {
+        CallError::unknown(StepError::transient("provider_timeout", "the provider did not answer in time"))
+    } else {
+        lost()
+    }
+}
+
+fn lost() -> CallError {
+    CallError::unknown(StepError::transient(
+        "provider_unreachable",
+        "the connection to the provider was lost",
+    ))
+}
+
+/// What a provider counted; nothing if it does not say.
+fn counted(usage: &Counted) -> Tokens {
+    let tokens = |count: Option<i32>| count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0);
+    let cached = usage.prompt_tokens_details.as_ref().and_then(|details| details.cached_tokens);
+    Tokens {
+        input: tokens(usage.prompt_tokens),
+        cached: tokens(cached),
+        output: tokens(usage.completion_tokens),
     }
 }
 
@@ -251,13 +333,56 @@ impl Provider for Remote {
     }
 
     async fn complete(&self, request: &Request<'_>) -> Result<Answer, CallError> {
+        let place = self.lanes.place();
+        // What is sent is put together apart, and gone before the answer is
+        // waited for: thousands of calls wait at once.
+        let said = if self.stream {
+            let stream = Box::pin(self.begin(&place, request)).await?;
+            self.heard(stream, request).await?
+        } else {
+            Box::pin(self.whole(&place, request)).await?
+        };
+        // A service that does not say what it counted is charged at the bound.
+        let bill = if said.tokens == Tokens::default() { Bill::Unknown } else { Bill::Tokens(said.tokens) };
+        if matches!(said.stopped, Some(StopReason::ContentFilter(_))) {
+            let error =
+                StepError::permanent("provider_refused", "the provider's content filter refused the prompt");
+            return Err(CallError { error, bill });
+        }
+        if said.text.len() > LARGEST_ANSWER {
+            let error =
+                StepError::transient("bad_output", format!("the answer has {} bytes", said.text.len()));
+            return Err(CallError { error, bill });
+        }
+        Ok(Answer {
+            model: said.model,
+            tokens_in: said.tokens.input,
+            tokens_out: said.tokens.output,
+            tokens_cached: said.tokens.cached,
+            cut: matches!(said.stopped, Some(StopReason::MaxTokens(_))),
+            text: said.text,
+        })
+    }
+}
+
+/// What a provider said, whichever way it came.
+struct Said {
+    text: String,
+    model: String,
+    tokens: Tokens,
+    stopped: Option<StopReason>,
+}
+
+impl Remote {
+    /// What is sent: where to, the conversation, and how it is to be answered.
+    fn question(&self, request: &Request<'_>) -> (ServiceTarget, ChatRequest, ChatOptions) {
         let messages = request
             .messages
             .iter()
             .map(|message| match message.role {
-                Role::System => ChatMessage::system(message.text.as_str()),
-                Role::User => ChatMessage::user(message.text.as_str()),
-                Role::Assistant => ChatMessage::assistant(message.text.as_str()),
+                Role::System => ChatMessage::system(&*message.text),
+                Role::User => ChatMessage::user(&*message.text),
+                Role::Assistant => ChatMessage::assistant(&*message.text),
             })
             .collect();
         let options = ChatOptions {
@@ -278,43 +403,91 @@ impl Provider for Remote {
             auth: AuthData::from_single(self.api_key.as_ref().map_or("none", ExposeSecret::expose_secret)),
             model: ModelIden::new(self.dialect.adapter(), request.model),
         };
-        let response = self
-            .client
-            .exec_chat(target, ChatRequest::new(messages), Some(&options))
+        (target, ChatRequest::new(messages), options)
+    }
+
+    /// Waits for the whole answer.
+    async fn whole(&self, place: &Place, request: &Request<'_>) -> Result<Said, CallError> {
+        let (target, chat, options) = self.question(request);
+        let response = place
+            .client()
+            .exec_chat(target, chat, Some(&options))
             .await
             .map_err(|error| self.classify(&error))?;
-
-        let tokens = |count: Option<i32>| count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0);
-        let cached = response.usage.prompt_tokens_details.as_ref().and_then(|details| details.cached_tokens);
-        let bill = Tokens {
-            input: tokens(response.usage.prompt_tokens),
-            cached: tokens(cached),
-            output: tokens(response.usage.completion_tokens),
-        };
-        // A service that does not say what it counted is charged at the bound.
-        let bill = if bill == Tokens::default() { Bill::Unknown } else { Bill::Tokens(bill) };
-        if matches!(response.stop_reason, Some(StopReason::ContentFilter(_))) {
-            let error =
-                StepError::permanent("provider_refused", "the provider's content filter refused the prompt");
-            return Err(CallError { error, bill });
-        }
-        let answer = Answer {
+        Ok(Said {
             model: response.provider_model_iden.model_name.to_string(),
-            tokens_in: tokens(response.usage.prompt_tokens),
-            tokens_out: tokens(response.usage.completion_tokens),
-            tokens_cached: tokens(cached),
-            cut: matches!(response.stop_reason, Some(StopReason::MaxTokens(_))),
+            tokens: counted(&response.usage),
+            stopped: response.stop_reason.clone(),
             text: response.into_first_text().unwrap_or_default(),
+        })
+    }
+
+    /// Makes a call whose answer is listened to; it is sent when it is first
+    /// polled.
+    async fn begin(&self, place: &Place, request: &Request<'_>) -> Result<ChatStream, CallError> {
+        let (target, chat, options) = self.question(request);
+        let options = ChatOptions {
+            capture_usage: Some(true),
+            stream_header_timeout: Some(self.idle_timeout),
+            stream_read_timeout: Some(self.idle_timeout),
+            raw_frame_sink: Some(Arc::new(Listener {
+                dialect: self.dialect,
+                progress: Arc::clone(request.progress),
+            })),
+            ..options
         };
-        if answer.text.len() > LARGEST_ANSWER {
-            let error =
-                StepError::transient("bad_output", format!("the answer has {} bytes", answer.text.len()));
-            return Err(CallError { error, bill });
-        }
-        Ok(answer)
+        let asked = place.client().exec_chat_stream(target, chat, Some(&options)).await;
+        Ok(asked.map_err(|error| self.classify(&error))?.stream)
+    }
+
+    /// Listens to the answer as it comes. Dropping the future hangs up.
+    async fn heard(&self, mut stream: ChatStream, request: &Request<'_>) -> Result<Said, CallError> {
+        let mut text = String::new();
+        let end = loop {
+            match stream.next().await {
+                Some(Ok(ChatStreamEvent::Chunk(part))) => text.push_str(&part.content),
+                Some(Ok(ChatStreamEvent::End(end))) => break Some(end),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(self.classify(&error)),
+                None => break None,
+            }
+            if text.len() > LARGEST_ANSWER {
+                let message = format!("the answer has more than {LARGEST_ANSWER} bytes");
+                return Err(CallError::unknown(StepError::transient("bad_output", message)));
+            }
+        };
+        let heard = request.progress.heard();
+        // Some dialects end a stream that was cut as if it were whole: only the
+        // provider's own word for why it stopped is believed.
+        let Some(end) = end.filter(|end| end.captured_stop_reason.is_some()) else {
+            return Err(CallError::unknown(if heard.frames == 0 {
+                StepError::transient(
+                    "bad_output",
+                    format!(
+                        "the provider's response is no stream of an answer; if {} cannot stream, say so in its configuration",
+                        self.name
+                    ),
+                )
+            } else {
+                StepError::transient(
+                    "provider_unreachable",
+                    "the provider's stream ended before its answer did",
+                )
+            }));
+        };
+        Ok(Said {
+            text,
+            model: heard.model.unwrap_or_else(|| request.model.to_owned()),
+            tokens: end.captured_usage.as_ref().map(counted).unwrap_or_default(),
+            stopped: end.captured_stop_reason,
+        })
     }
 }
 
 #[cfg(test)]
 #[path = "remote_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "dialect_tests.rs"]
+mod dialect_tests;

@@ -85,7 +85,9 @@ fn post(text: &str) -> String {
 }
 
 fn registry(base: &str) -> Registry {
-    built_in(json!({ "openai": { "base_url": base, "api_key": KEY, "model": "big-medium" } }))
+    built_in(
+        json!({ "openai": { "base_url": base, "api_key": KEY, "model": "big-medium", "stream": false } }),
+    )
 }
 
 fn writing() -> StepContext {
@@ -275,8 +277,15 @@ async fn the_key_appears_nowhere_but_in_its_header() {
 #[test]
 fn a_configuration_that_cannot_work_is_refused() {
     let made = |base: &str, model: &str, max_concurrency| {
-        let config =
-            RemoteConfig { base_url: Some(base.into()), api_key: None, model: model.into(), max_concurrency };
+        let config = RemoteConfig {
+            base_url: Some(base.into()),
+            api_key: None,
+            model: model.into(),
+            max_concurrency,
+            stream: true,
+            idle_timeout_ms: None,
+            http2: false,
+        };
         Remote::new("openai", Dialect::OpenAi, config).map(drop)
     };
     assert!(made("localhost:11434/v1", "m", None).unwrap_err().contains("openai.base_url"));

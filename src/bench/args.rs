@@ -98,6 +98,18 @@ pub enum Scenario {
         #[arg(long, default_value_t = 50)]
         running: usize,
     },
+    /// Agent calls under way in one worker process: memory, heartbeats, and the bill against the provider's own.
+    Calls {
+        /// Calls at once.
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        calls: u32,
+        /// How long each of them takes.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=600))]
+        seconds: u32,
+        /// One connection per call, over HTTP/1.1, instead of many over HTTP/2.
+        #[arg(long)]
+        http1: bool,
+    },
     /// How fast the choice of a model finds the best one, before and after that degrades; needs no servers.
     Choice {
         /// Independent trials.
@@ -130,6 +142,12 @@ pub struct BenchWorkerArgs {
     /// The folder of the marks that steps leave which got stuck.
     #[arg(long)]
     pub marks: PathBuf,
+    /// The provider that calls go to.
+    #[arg(long)]
+    pub provider: Option<String>,
+    /// It speaks HTTP/1.1.
+    #[arg(long)]
+    pub provider_http1: bool,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use galley_agents::Registry;
+use galley_agents::{Agent as _, Registry};
 use galley_core::ids::WorkspaceId;
 use galley_engine::queue::{RedisConfig, RedisQueue};
 use galley_engine::store::{PATIENCE, Role, Store};
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::{self, IDLE, NOOP, Noop, STUCK, Stuck};
 use crate::args::{BenchArgs, BenchWorkerArgs};
 use crate::ledger::{Entry, Ledger};
-use crate::usage;
+use crate::{calls, usage};
 
 /// Connections of the bench's own engine: clients and scheduler.
 const CONNECTIONS: u32 = 8;
@@ -44,13 +44,14 @@ pub(crate) struct Fleet {
     workers: Vec<Child>,
     started: usize,
     args: BenchArgs,
+    provider: Option<(String, bool)>,
     stop: CancellationToken,
     duties: Option<JoinHandle<()>>,
 }
 
 impl Fleet {
     /// Servers, schema, workspace, scheduler duties; no workers yet.
-    pub(crate) async fn start(args: &BenchArgs) -> anyhow::Result<Self> {
+    pub(crate) async fn start(args: &BenchArgs, provider: Option<(String, bool)>) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("galley-bench").tempdir()?;
         std::fs::create_dir(folder.path().join("ledger"))?;
         std::fs::create_dir(folder.path().join("marks"))?;
@@ -73,7 +74,11 @@ impl Fleet {
         let owner = Store::connect(&database_url, 1)?;
         owner.migrate().await?;
         let store = Store::connect_as(Role::Engine, &database_url, CONNECTIONS, PATIENCE)?;
-        store.register_agents(&[agent::spec(NOOP)?, agent::spec(IDLE)?, agent::spec(STUCK)?]).await?;
+        let mut specs = vec![agent::spec(NOOP)?, agent::spec(IDLE)?, agent::spec(STUCK)?];
+        if let Some((provider, http1)) = &provider {
+            specs.push(calls::agent(provider, *http1)?.spec().clone());
+        }
+        store.register_agents(&specs).await?;
         let queue = Arc::new(RedisQueue::new(RedisConfig::new(&redis_url))?);
         let engine = Engine::new(store, Arc::clone(&queue) as _, EngineConfig::default());
         let store = Store::connect_as(Role::Api, &database_url, CONNECTIONS, PATIENCE)?;
@@ -99,6 +104,7 @@ impl Fleet {
             workers: Vec::new(),
             started: 0,
             args: args.clone(),
+            provider,
             stop,
             duties: Some(duties),
         })
@@ -140,6 +146,8 @@ impl Fleet {
             .arg(ledger)
             .arg("--marks")
             .arg(self.folder.path().join("marks"))
+            .args(self.provider.iter().flat_map(|(provider, _)| ["--provider", provider]))
+            .args(self.provider.iter().filter(|(_, http1)| *http1).map(|_| "--provider-http1"))
             .env("DATABASE_URL", &self.database_url)
             .env("REDIS_URL", &self.redis_url)
             .env("GALLEY_LOG", std::env::var("GALLEY_LOG").unwrap_or_else(|_| "warn".into()))
@@ -192,6 +200,11 @@ impl Fleet {
         self.workers.iter().filter_map(Child::id).map(usage::rss_mb).fold(0.0, f64::max)
     }
 
+    /// The most resident memory a worker process ever had, MB.
+    pub(crate) fn worker_peak_mb(&self) -> f64 {
+        self.workers.iter().filter_map(Child::id).map(usage::peak_mb).fold(0.0, f64::max)
+    }
+
     /// Stops workers softly, then the duties, then the servers.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         for worker in &mut self.workers {
@@ -239,6 +252,9 @@ pub async fn run_worker(args: BenchWorkerArgs, stop: Stop) -> anyhow::Result<()>
     let mut registry = Registry::new();
     registry.register(Noop::new(args.payload, Arc::clone(&ledger))?)?;
     registry.register(Stuck::new(args.marks)?)?;
+    if let Some(provider) = &args.provider {
+        registry.register(calls::agent(provider, args.provider_http1)?)?;
+    }
     let options = WorkerOptions {
         name: format!("bench-{}", std::process::id()),
         host: "localhost".into(),

@@ -9,10 +9,12 @@
 
 mod agent;
 mod args;
+mod calls;
 mod choice;
 mod fleet;
 mod floor;
 mod ledger;
+mod provider;
 mod recovery;
 mod report;
 mod scenario;

@@ -1,5 +1,6 @@
 //! The scenarios: submit, wait until all is recorded, count what ran.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -12,12 +13,11 @@ use tokio::time::MissedTickBehavior;
 
 use crate::agent::{IDLE, NOOP, payload};
 use crate::args::{BenchArgs, Scenario};
-use crate::choice;
 use crate::fleet::Fleet;
-use crate::floor;
 use crate::ledger::Ran;
-use crate::recovery;
+use crate::provider::{self, Done};
 use crate::report::BenchReport;
+use crate::{calls, choice, floor, recovery};
 
 /// Submits in flight at once: what a busy API would have.
 const CLIENTS: usize = 512;
@@ -33,15 +33,29 @@ pub async fn run(args: &BenchArgs) -> anyhow::Result<BenchReport> {
     if let Scenario::Choice { seeds, steps } = args.scenario {
         return Ok(choice::measure(seeds.into(), steps as usize));
     }
-    let mut fleet = Fleet::start(args).await?;
-    let measured = measure(args, &mut fleet).await;
+    let (mut args, done) = (args.clone(), Arc::new(Done::default()));
+    let mut provider = None;
+    if let Scenario::Calls { calls, seconds, http1 } = args.scenario {
+        (args.workers, args.concurrency) = (1, calls as usize);
+        // The provider of the bench is this process.
+        let room = galley_worker::allow_connections(args.concurrency);
+        if room < args.concurrency {
+            bail!(
+                "this machine lets a process hold {room} connections; raise its limit of open files (`ulimit -n`)"
+            );
+        }
+        let length = Duration::from_secs(seconds.into());
+        provider = Some((provider::serve(length, http1, Arc::clone(&done)).await?, http1));
+    }
+    let mut fleet = Fleet::start(&args, provider).await?;
+    let measured = measure(&args, &mut fleet, &done).await;
     let stopped = fleet.stop().await;
     let report = measured?;
     stopped?;
     Ok(report)
 }
 
-async fn measure(args: &BenchArgs, fleet: &mut Fleet) -> anyhow::Result<BenchReport> {
+async fn measure(args: &BenchArgs, fleet: &mut Fleet, done: &Done) -> anyhow::Result<BenchReport> {
     let mut report = BenchReport::default();
     match args.scenario {
         Scenario::Chain { workflows, steps } => {
@@ -72,6 +86,12 @@ async fn measure(args: &BenchArgs, fleet: &mut Fleet) -> anyhow::Result<BenchRep
         Scenario::Recovery { queued, kills, running } => {
             report.put("scenario", "recovery");
             recovery::measure(args, fleet, &mut report, &recovery::Blows { queued, kills, running }).await?;
+        }
+        Scenario::Calls { calls, seconds, http1 } => {
+            report.put("scenario", "calls");
+            report.put("http", if http1 { "1.1" } else { "2" });
+            report.put("seconds_each", seconds);
+            calls::measure(args, fleet, &mut report, done, calls as usize).await?;
         }
         Scenario::Choice { .. } => bail!("`choice` has no fleet to measure"),
     }

@@ -115,7 +115,8 @@ impl Runner {
         );
         let outcome = match &self.postman {
             Some(postman) if claim.agent.as_str() == PUBLISHER => {
-                self.delivered(postman, attempt).instrument(span).await
+                // Apart: the larger of the two would be every attempt's size.
+                Box::pin(self.delivered(postman, attempt)).instrument(span).await
             }
             _ => Some(self.outcome(attempt).instrument(span).await),
         };

@@ -17,6 +17,7 @@ mod attempt;
 mod checks;
 mod committer;
 mod desk;
+mod files;
 mod gate;
 mod lane;
 mod publish;
@@ -37,6 +38,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::{Finished, Runner, Running};
+pub use crate::files::allow_connections;
 use crate::gate::Gate;
 use crate::lane::Lane;
 pub use crate::publish::Adapters;
@@ -117,6 +119,7 @@ pub async fn run(
     let agents = served(&specs, &options)?;
     register(&engine, &specs, &agents, &stop).await?;
 
+    files::check(options.concurrency);
     let registry = Arc::new(registry);
     let gate = Gate::new(options.concurrency);
     let running = Arc::new(Running::default());

@@ -239,6 +239,42 @@ async fn a_worker_that_dies_in_a_call_leaves_its_bill() {
     bed.end().await;
 }
 
+/// A call that goes on and on ends at once when nobody waits for it any more:
+/// its step is cancelled, or its worker lost the session. What it cost nobody
+/// knows, so it is charged at its bound.
+#[tokio::test]
+async fn a_long_call_ends_with_its_step_and_with_its_session() {
+    let service = Service::start(says()).await;
+    let mut bed = Bed::with(Setup { nervous: true, ..Setup::default() }).await;
+    bed.serve(&asker(&service, "")).await;
+    service.next([Does::NeverEnds]);
+    let key = ask(&bed, 1).await;
+    until("it is answered, and answered", async || service.ledger().begun == 1).await;
+    bed.api.cancel(key, "ana").await.unwrap();
+    until("its caller is gone", async || service.ledger().hung_up == 1).await;
+    bed.finish(key, WorkflowState::Cancelled).await;
+
+    service.next([Does::NeverEnds]);
+    let key = ask(&bed, 2).await;
+    until("another is answered, and answered", async || service.ledger().begun == 2).await;
+    let sessions = bed.engine.store().list_sessions().await.unwrap();
+    let session = sessions.iter().find(|session| session.closed_at.is_none()).unwrap().id;
+    assert!(bed.engine.store().close_session(session, None, "silent").await.unwrap());
+    until("its caller is gone, too", async || service.ledger().hung_up == 2).await;
+    // The worker goes on under a new session, and the step with it.
+    let history = bed.finish(key, WorkflowState::Succeeded).await;
+    assert_eq!(history.workflow.run.steps[0].crashes, 1);
+    assert_eq!((bed.count("SELECT count(*) FROM results").await, service.ledger().completions), (1, 1));
+    until("both are charged at their bound", async || {
+        bed.count("SELECT count(*) FROM spend WHERE state = 'estimated' AND cost_micros = reserved_micros")
+            .await
+            == 2
+    })
+    .await;
+    assert_eq!(bed.count("SELECT count(*) FROM spend WHERE state = 'reserved'").await, 0);
+    bed.end().await;
+}
+
 /// Fifty who ask the same at once cost one call; asked again, it costs none.
 #[tokio::test]
 async fn the_same_question_is_paid_for_once() {
@@ -309,7 +345,9 @@ async fn a_campaign_costs_what_the_provider_says_and_once() {
         assert!(costs || history.results.values().all(|result| result.usage.cache_hit));
         assert_eq!(history.deliberations.len(), 4, "strategy, two posts, review");
     }
-    assert_eq!(service.ledger().completions, 4);
+    let ledger = service.ledger();
+    assert_eq!((ledger.completions, ledger.streamed), (4, 4), "every answer came as a stream");
+    assert!(ledger.keys.iter().all(|key| key.as_deref() == Some("sk-test")));
     books_agree(&bed, &service).await;
     bed.end().await;
 }

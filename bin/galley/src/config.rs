@@ -159,6 +159,12 @@ config! {
         ollama_model: Option<String> = "", "GALLEY_OLLAMA_MODEL";
         /// Most calls at once to each of them from this process; none: any number.
         max_concurrency: Option<usize> = "", "GALLEY_PROVIDER_CONCURRENCY";
+        /// Whether their answers are streamed; without, nothing is known of a call before it is over.
+        stream: bool = "true", "GALLEY_PROVIDER_STREAM";
+        /// Milliseconds for which one of them may be silent within a streamed call.
+        idle_timeout_ms: u64 = "120000", "GALLEY_PROVIDER_IDLE_TIMEOUT_MS";
+        /// Whether those at `http://` URLs speak HTTP/2, many calls over one connection; at `https://` URLs both sides say what they speak.
+        http2: bool = "false", "GALLEY_PROVIDER_HTTP2";
         /// Whether the built-in provider of sample copy may answer.
         offline_enabled: bool = "true", "GALLEY_OFFLINE_ENABLED";
         /// Milliseconds it waits before it answers.

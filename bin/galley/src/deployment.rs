@@ -185,6 +185,9 @@ fn providers(config: &Providers) -> Result<ProviderConfig, Failure> {
                     api_key: api_key.clone(),
                     model: model.clone(),
                     max_concurrency: config.max_concurrency,
+                    stream: config.stream,
+                    idle_timeout_ms: Some(config.idle_timeout_ms),
+                    http2: config.http2,
                 })),
                 None if base_url.is_none() && api_key.is_none() => Ok(None),
                 None => {

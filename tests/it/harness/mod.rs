@@ -10,6 +10,7 @@ mod process;
 mod provider;
 mod proxy;
 mod servers;
+mod wire;
 
 pub(crate) use agents::{Agents, Latch, answer, retry};
 pub(crate) use api::Api;

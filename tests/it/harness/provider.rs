@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 
 use galley_agents::{Prices, ProviderConfig, Providers};
 use galley_core::money::{Price, Tokens};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::agents::Latch;
+use super::wire::{self, Asked, Count};
 
 /// Dollars per million tokens of the model `m`: a call of the tests costs some
 /// thousandths of a cent.
@@ -30,6 +31,8 @@ pub(crate) enum Does {
     HangsUp,
     /// Waits until the test lets it go, then answers.
     Waits(Latch, String),
+    /// Begins to answer, and says nothing more until the caller goes away.
+    NeverEnds,
 }
 
 /// What it has done.
@@ -37,10 +40,18 @@ pub(crate) enum Does {
 pub(crate) struct Ledger {
     /// Every prompt, the user's text.
     pub(crate) prompts: Vec<String>,
+    /// The key each of them came with.
+    pub(crate) keys: Vec<Option<String>>,
     /// Completions it charges for.
     pub(crate) completions: usize,
     pub(crate) tokens: Tokens,
     pub(crate) micros: u64,
+    /// Answers that it streamed.
+    pub(crate) streamed: usize,
+    /// Answers that were begun and never end.
+    pub(crate) begun: usize,
+    /// How many of their callers went away.
+    pub(crate) hung_up: usize,
 }
 
 /// The service.
@@ -96,71 +107,68 @@ impl Service {
     }
 
     async fn answer(&self, mut connection: TcpStream) {
-        let Some(body) = read(&mut connection).await else { return };
-        let prompt = body["messages"].as_array().and_then(|messages| messages.last().cloned());
-        let prompt = prompt.and_then(|last| last["content"].as_str().map(str::to_owned)).unwrap_or_default();
-        self.ledger.lock().unwrap().prompts.push(prompt.clone());
+        let Some(asked) = wire::read(&mut connection).await else { return };
+        self.hear(&asked);
         let does = self.next.lock().unwrap().pop_front();
         let does = does.unwrap_or_else(|| self.always.lock().unwrap().clone());
         let text = match does {
             Does::Says(text) => text,
-            Does::Campaigns => campaigning(&body, &prompt),
+            Does::Campaigns => campaigning(&asked),
             Does::Refuses(status, head) => {
-                let response = format!(
-                    "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: application/json\r\n{head}content-length: 2\r\n\r\n{{}}"
-                );
-                let _ = connection.write_all(response.as_bytes()).await;
+                let _ = connection.write_all(wire::response(status, head, "{}").as_bytes()).await;
                 return;
             }
             Does::HangsUp => {
-                self.charge(&body, "");
+                self.charge(&asked, "");
                 return;
             }
             Does::Waits(latch, text) => {
                 latch.passed().await;
                 text
             }
-        };
-        let tokens = self.charge(&body, &text);
-        let completion = json!({
-            "id": "c", "object": "chat.completion", "model": "m-2026",
-            "choices": [{ "index": 0, "finish_reason": "stop", "message": { "role": "assistant", "content": text } }],
-            "usage": {
-                "prompt_tokens": tokens.input, "completion_tokens": tokens.output,
-                "total_tokens": tokens.input + tokens.output,
+            Does::NeverEnds => {
+                let (parts, _) = wire::parts(&asked, "{\"ok\": true}");
+                let begun = wire::stream_head(asked.speaks) + &parts.concat();
+                let _ = connection.write_all(begun.as_bytes()).await;
+                self.ledger.lock().unwrap().begun += 1;
+                let rest = connection.read(&mut [0; 16]).await;
+                assert!(matches!(rest, Ok(0) | Err(_)));
+                self.ledger.lock().unwrap().hung_up += 1;
+                return;
             }
-        })
-        .to_string();
-        let length = completion.len();
-        let response = format!(
-            "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{completion}"
-        );
-        let _ = connection.write_all(response.as_bytes()).await;
+        };
+        self.charge(&asked, &text);
+        let said = if asked.streamed {
+            let (parts, end) = wire::parts(&asked, &text);
+            wire::stream_head(asked.speaks) + &parts.concat() + &end
+        } else {
+            wire::whole(&asked, &text)
+        };
+        let _ = connection.write_all(said.as_bytes()).await;
     }
 
-    /// Charges for a completion: four bytes are a token.
-    fn charge(&self, body: &Value, text: &str) -> Tokens {
-        let prompt: usize = body["messages"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|message| message["content"].as_str().unwrap_or_default().len())
-            .sum();
-        let tokens =
-            Tokens { input: prompt.div_ceil(4) as u32, cached: 0, output: text.len().div_ceil(4) as u32 };
+    fn hear(&self, asked: &Asked) {
+        let mut ledger = self.ledger.lock().unwrap();
+        ledger.prompts.push(asked.prompt.clone());
+        ledger.keys.push(asked.key.clone());
+    }
+
+    /// Charges for a completion.
+    fn charge(&self, asked: &Asked, text: &str) {
+        let Count { input, output } = asked.count(text);
         let price: Price = Prices::parse("models.toml", LIST).unwrap().of("openai", "m").unwrap();
         let mut ledger = self.ledger.lock().unwrap();
         ledger.completions += 1;
-        ledger.micros += price.of(tokens);
-        ledger.tokens.input += tokens.input;
-        ledger.tokens.output += tokens.output;
-        tokens
+        ledger.streamed += usize::from(asked.streamed);
+        ledger.micros += price.of(Tokens { input, cached: 0, output });
+        ledger.tokens.input += input;
+        ledger.tokens.output += output;
     }
 }
 
 /// A good answer of a strategist, a writer or a reviewer.
-fn campaigning(body: &Value, prompt: &str) -> String {
-    let system = body["messages"][0]["content"].as_str().unwrap_or_default();
+fn campaigning(asked: &Asked) -> String {
+    let Asked { system, prompt, .. } = asked;
     let platforms = ["x", "mastodon"];
     let answer = if system.contains("strategist") {
         let each = platforms.map(|name| json!({ "platform": name, "angle": "short", "hashtags": [] }));
@@ -174,20 +182,4 @@ fn campaigning(body: &Value, prompt: &str) -> String {
         json!({ "score": 0.9, "verdict": "approve", "perPost": [], "notes": [] })
     };
     answer.to_string()
-}
-
-async fn read(connection: &mut TcpStream) -> Option<Value> {
-    let mut bytes = Vec::new();
-    loop {
-        if connection.read_buf(&mut bytes).await.ok()? == 0 {
-            return None;
-        }
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let head = head.to_lowercase();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
-        if body.len() == length.parse::<usize>().ok()? {
-            return serde_json::from_str(body).ok();
-        }
-    }
 }

@@ -19,6 +19,7 @@ use crate::telemetry::{LogTo, start_logging};
   galley bench chain                      20,000 workflows of 5 steps
   galley bench chain --kill-every 2s --flush-every 3s
   galley bench latency --samples 200 --json
+  galley bench calls --calls 10000        agent calls under way at once in one worker
   galley bench choice                     how fast the best model is found; no servers")]
 pub(crate) struct Bench {
     #[command(flatten)]

@@ -11,6 +11,7 @@ use std::time::Duration;
 use galley_agents::{FnAgent, RegisterError, Registry, StepContext, output};
 use galley_core::agent::AgentSpec;
 use galley_core::ids::AgentType;
+use galley_core::message::{Inbox, MessageType, Saying};
 use galley_core::report::{StepError, StepOutput};
 use galley_core::retry::RetryPolicy;
 use serde::Deserialize;
@@ -116,12 +117,28 @@ async fn act(name: &str, step: &StepContext, call: &str) -> Result<StepOutput, S
         return Err(StepError::throttled("told_to", "it was told to wait", orders.throttle_ms));
     }
     let items: Vec<Value> = (0..orders.items).map(|item| json!({ "n": item })).collect();
-    let mut answer = json!({ "call": call, "step": step.step_name, "items": items });
+    let mut answer = json!({ "call": call, "said": call, "step": step.step_name, "items": items });
     if let Some(text) = orders.text {
         answer["platform"] = json!("preview");
         answer["text"] = json!(text);
     }
-    output(&answer)
+    Ok(output(&answer)?.saying(told(call)))
+}
+
+/// What a call tells all later steps of its workflow.
+pub fn told(call: &str) -> Saying {
+    // A text in a map cannot fail to be JSON.
+    let content = serde_json::value::to_raw_value(&json!({ "call": call })).unwrap_or_default();
+    Saying::new(MessageType::Notification, content)
+}
+
+/// The calls of the messages a step is told, in order.
+pub fn heard(inbox: &Inbox) -> Vec<String> {
+    let call = |content: &RawValue| {
+        let content: Value = serde_json::from_str(content.get()).ok()?;
+        Some(content["call"].as_str()?.to_owned())
+    };
+    inbox.messages.iter().filter_map(|message| call(&message.content)).collect()
 }
 
 /// Keeps the thread, and nobody can stop it. The others of its worker go on.
@@ -165,6 +182,7 @@ fn note(step: &StepContext, call: &str) {
         key: Some(step.effect_key.clone()),
         at_ms: u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default(),
         saw: saw.collect(),
+        heard: heard(&step.inbox),
         canaries: canaries(&step.input.to_string()),
     };
     let Ok(noted) = serde_json::to_vec(&noted) else { return };

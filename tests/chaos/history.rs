@@ -24,8 +24,8 @@ mod dump;
 
 pub use dump::{
     AccountRow, AgentRow, ApprovalRow, AttemptRow, AuditRow, AutomationRow, Bytes, DefinitionRow, Dump,
-    EventRow, FinishedRow, JournalRow, LetterRow, PostRow, PublicationRow, QuotaRow, ResultRow, RevisionRow,
-    RunRow, ScheduleRow, SessionRow, TimerRow, WorkflowRow,
+    EventRow, FinishedRow, JournalRow, LetterRow, MessageRow, PostRow, PublicationRow, QuotaRow, ResultRow,
+    RevisionRow, RunRow, ScheduleRow, SessionRow, TimerRow, WorkflowRow,
 };
 
 /// Everything about one fault run.
@@ -388,6 +388,9 @@ pub struct Call {
     /// field `call` of its result (children of an expansion: of each).
     #[serde(default)]
     pub saw: BTreeMap<String, Vec<String>>,
+    /// The field `call` of every message that the step was told, in order.
+    #[serde(default)]
+    pub heard: Vec<String>,
     /// The canaries (of any workspace) found anywhere in what came in.
     #[serde(default)]
     pub canaries: Vec<String>,

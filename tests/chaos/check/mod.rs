@@ -28,6 +28,7 @@ mod quota;
 mod rest;
 mod results;
 mod runs;
+mod said;
 mod schedules;
 mod secrets;
 mod sometimes;
@@ -51,6 +52,7 @@ pub const INVARIANTS: &[Invariant] = &[
     transitions::INVARIANT,
     results::INVARIANT,
     parents::INVARIANT,
+    said::INVARIANT,
     told::INVARIANT,
     events::INVARIANT,
     letters::INVARIANT,

@@ -123,6 +123,10 @@ tables! {
         workspace_id: WorkspaceId, workflow_id: WorkflowId, step: StepIndex, epoch: u32, nonce: i64,
         session: SessionId, duration_ms: i64, finished_at: Timestamp, output: Value,
     }
+    /// What steps said to others.
+    messages: MessageRow {
+        workspace_id: WorkspaceId, workflow_id: WorkflowId, step: StepIndex, n: i16, seq: u64, content: Value,
+    }
     /// Attempts that did not succeed.
     attempts: AttemptRow {
         workspace_id: WorkspaceId, workflow_id: WorkflowId, step: StepIndex, epoch: u32, nonce: i64,

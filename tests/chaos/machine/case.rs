@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use galley_chaos::agents::{heard, told};
 use galley_chaos::check::check;
 use galley_chaos::history::{Ask, Call, History, Op as Entry, Repair as Repaired, Reply, Told};
 use galley_core::ids::{AgentType, SessionId, WorkflowId, WorkflowKey, WorkspaceId};
@@ -427,6 +428,7 @@ impl<'a> Case<'a> {
             key: Some(claim.effect_key.clone()),
             at_ms: self.ms(),
             saw: saw.collect(),
+            heard: heard(&claim.inbox),
             canaries: Vec::new(),
         });
     }
@@ -437,9 +439,10 @@ impl<'a> Case<'a> {
         for (attempt, how) in attempts {
             let (outcome, end) = match how {
                 How::Well => {
-                    let output = json!({ "call": format!("call-{attempt}") });
-                    let output = serde_json::value::to_raw_value(&output).unwrap();
-                    (Outcome::Succeeded(StepOutput::new(output)), End::Success)
+                    let call = format!("call-{attempt}");
+                    let output =
+                        serde_json::value::to_raw_value(&json!({ "call": call, "said": call })).unwrap();
+                    (Outcome::Succeeded(StepOutput::new(output).saying(told(&call))), End::Success)
                 }
                 How::Badly => (Outcome::Failed(StepError::transient("bad", "again")), End::Transient),
                 How::Throttled => (Outcome::Failed(StepError::throttled("slow", "later", 0)), End::Throttled),

@@ -26,7 +26,7 @@ pub(crate) fn messages(messages: &[AgentMessage], all: bool) -> String {
             cell(message.to_agent.as_deref().unwrap_or("all")),
             cell(of(&message.message_type)),
             state(&word),
-            cell(said(&message.content)),
+            cell(if message.from_agent == COORDINATOR { of_engine(message) } else { said(&message.content) }),
         ]);
     }
     table.render(print::data_width())
@@ -93,6 +93,15 @@ fn of(kind: &impl serde::Serialize) -> String {
 
 fn word(state: MessageState) -> String {
     of(&state)
+}
+
+/// What the engine tells of a step.
+fn of_engine(message: &AgentMessage) -> String {
+    let step = step(&message.metadata.task_id);
+    match message.content["outcome"].as_str() {
+        None => format!("{step} begins"),
+        Some(outcome) => format!("{step} {outcome}"),
+    }
 }
 
 fn said(content: &Value) -> String {

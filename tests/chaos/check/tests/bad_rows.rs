@@ -14,6 +14,27 @@ fn second() -> SignedDuration {
 }
 
 pub(super) const BREAKS: &[Break] = &[
+    ("said", "a message is gone", |good| {
+        good.history.dump.messages.pop();
+    }),
+    ("said", "a message is there twice", |good| {
+        let mut twin = good.history.dump.messages[0].clone();
+        twin.n = 1;
+        good.history.dump.messages.push(twin);
+    }),
+    ("said", "a message of an attempt that did not win", |good| {
+        good.history.dump.messages[0].content = serde_json::json!({ "call": "another" });
+    }),
+    ("said", "a message of another change than its result", |good| good.history.dump.messages[0].seq += 1),
+    ("said", "a later step did not hear it", |good| {
+        let call = good.history.calls.iter_mut().find(|call| !call.heard.is_empty());
+        call.unwrap().heard.clear();
+    }),
+    ("said", "a later step heard it twice", |good| {
+        let call = good.history.calls.iter_mut().find(|call| !call.heard.is_empty()).unwrap();
+        call.heard.push(call.heard[0].clone());
+    }),
+    ("said", "a step heard what nobody said", |good| good.history.calls[0].heard.push("nothing".into())),
     ("accepted", "an acknowledged workflow is gone", |good| {
         let dump = &mut good.history.dump;
         dump.workflows.retain(|row| row.id != good.expanded.1);

@@ -321,11 +321,21 @@ impl Story {
             key: None,
             at_ms,
             saw,
+            heard: self.said_in(key),
             canaries,
         });
         self.ms += 20;
         self.event(key, Event::Succeeded { token });
-        self.result(key, token, json!({ "call": call }));
+        let seq = self.flows[&key].run.steps[usize::from(step)].changed;
+        let (workspace_id, workflow_id, content) = (key.0, key.1, json!({ "call": call }));
+        self.history.dump.messages.push(MessageRow { workspace_id, workflow_id, step, n: 0, seq, content });
+        self.result(key, token, json!({ "call": call, "said": call }));
+    }
+
+    /// What was said in a workflow so far.
+    fn said_in(&self, key: Key) -> Vec<String> {
+        let mine = self.history.dump.messages.iter().filter(|row| (row.workspace_id, row.workflow_id) == key);
+        mine.filter_map(|row| Some(row.content["call"].as_str()?.to_owned())).collect()
     }
 
     fn result(&mut self, key: Key, token: Token, output: Value) {

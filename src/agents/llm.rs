@@ -126,6 +126,7 @@ impl Attempt<'_> {
             reason: choice.reason,
             scores: choice.scores,
             calls: 0,
+            saved_micros: 0,
         }));
         self.bill.provider = Some(chosen.provider.name().to_owned());
         self.bill.model = Some(chosen.model.clone());
@@ -137,6 +138,9 @@ impl Attempt<'_> {
         {
             self.bill.model = Some(kept.model.clone());
             self.bill.cache_hit = true;
+            if let Some(deliberation) = &mut self.bill.deliberation {
+                deliberation.saved_micros = kept.cost_micros;
+            }
             return RawValue::from_string(kept.output).map_err(|error| {
                 StepError::transient("bad_output", format!("a kept answer is no JSON: {error}"))
             });

@@ -78,6 +78,7 @@ pub(crate) fn detail(history: &WorkflowHistory, waits: &[WaitRow]) -> WorkflowDe
         totals.cache_hits += u64::from(part.cache_hit);
         totals.agent_ms += u64::from(part.duration_ms.unwrap_or_default());
     }
+    totals.saved_micros = history.deliberations.iter().map(|row| row.deliberation.saved_micros).sum();
     let together = collaboration::of(history, waits, totals.total_ms);
     for (part, timeline) in contributions.iter_mut().zip(together.timeline) {
         part.timeline = timeline;

@@ -46,6 +46,9 @@ pub struct Deliberation {
     pub scores: Vec<Score>,
     /// Calls to providers, repairs and fallbacks included.
     pub calls: u16,
+    /// What a kept answer had cost that was given again, millionths of a US
+    /// dollar.
+    pub saved_micros: u64,
 }
 
 /// A finished attempt.

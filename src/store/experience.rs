@@ -160,7 +160,7 @@ impl Store {
     /// Postgres is away.
     pub async fn deliberations_of(&self, key: WorkflowKey) -> Result<Vec<DeliberationRow>, StoreError> {
         let rows = sqlx::query(
-            "SELECT step, epoch, prompt, model, reason, scores::text, calls FROM deliberations
+            "SELECT step, epoch, prompt, model, reason, scores::text, calls, saved_micros FROM deliberations
               WHERE workspace_id = $1 AND workflow_id = $2 ORDER BY step, epoch",
         )
         .bind(key.workspace.0)
@@ -181,6 +181,7 @@ impl Store {
                             StoreError::Schema(format!("deliberations: scores cannot be read: {error}"))
                         })?,
                         calls: row.try_get::<i16, _>(6)? as u16,
+                        saved_micros: u64::try_from(row.try_get::<i64, _>(7)?).unwrap_or(0),
                     },
                 })
             })
@@ -204,10 +205,11 @@ pub(crate) async fn note(
         .map(|(_, note)| serde_json::to_string(&note.scores).unwrap_or_else(|_| "[]".into()))
         .collect();
     let insert = sqlx::query(
-        "INSERT INTO deliberations (workspace_id, workflow_id, step, epoch, nonce, prompt, model, reason, calls, scores)
-         SELECT a, b, c, d, e, f, g, h, i, j::json
+        "INSERT INTO deliberations (workspace_id, workflow_id, step, epoch, nonce, prompt, model, reason, calls,
+                                    saved_micros, scores)
+         SELECT a, b, c, d, e, f, g, h, i, s, j::json
            FROM unnest($1::uuid[], $2::uuid[], $3::int2[], $4::int4[], $5::int8[], $6::text[], $7::text[],
-                       $8::text[], $9::int2[], $10::text[]) AS t(a, b, c, d, e, f, g, h, i, j)
+                       $8::text[], $9::int2[], $10::text[], $11::int8[]) AS t(a, b, c, d, e, f, g, h, i, j, s)
          ON CONFLICT DO NOTHING",
     )
     .bind(workspaces)
@@ -219,7 +221,8 @@ pub(crate) async fn note(
     .bind(rows.iter().map(|(_, note)| note.model.as_str()).collect::<Vec<_>>())
     .bind(rows.iter().map(|(_, note)| note.reason.replace('\0', "")).collect::<Vec<_>>())
     .bind(rows.iter().map(|(_, note)| note.calls as i16).collect::<Vec<_>>())
-    .bind(scores);
+    .bind(scores)
+    .bind(rows.iter().map(|(_, note)| i64::try_from(note.saved_micros).unwrap_or(i64::MAX)).collect::<Vec<_>>());
     execute(connection, insert).await?;
     Ok(())
 }

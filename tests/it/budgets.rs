@@ -329,6 +329,7 @@ async fn a_campaign_costs_what_the_provider_says_and_once() {
         }),
         priority: None,
     };
+    let mut paid = 0;
     for costs in [true, false] {
         let before = service.ledger();
         let submitted = bed.api.submit(&bed.context(), &submit).await.unwrap();
@@ -344,6 +345,9 @@ async fn a_campaign_costs_what_the_provider_says_and_once() {
         assert_eq!(told.0 > 0, costs, "{told:?}");
         assert!(costs || history.results.values().all(|result| result.usage.cache_hit));
         assert_eq!(history.deliberations.len(), 4, "strategy, two posts, review");
+        let saved: u64 = history.deliberations.iter().map(|row| row.deliberation.saved_micros).sum();
+        assert_eq!(saved, if costs { 0 } else { paid }, "the second time saves what the first has cost");
+        paid = told.0;
     }
     let ledger = service.ledger();
     assert_eq!((ledger.completions, ledger.streamed), (4, 4), "every answer came as a stream");

@@ -97,7 +97,7 @@ pub struct ModelScore {
 impl ModelChoice {
     /// The choice of the attempt of an epoch.
     pub(crate) fn of(epoch: u32, deliberation: &Deliberation) -> Self {
-        let Deliberation { prompt, model, reason, scores, calls } = deliberation.clone();
+        let Deliberation { prompt, model, reason, scores, calls, .. } = deliberation.clone();
         Self { epoch, model, prompt, reason, calls, scores: scores.into_iter().map(ModelScore::of).collect() }
     }
 }

@@ -245,6 +245,10 @@ pub struct Totals {
     pub cost_micros: u64,
     /// Answers from the response cache.
     pub cache_hits: u64,
+    /// What those answers had cost when they were asked for, millionths of a US
+    /// dollar: what was saved.
+    #[serde(default)]
+    pub saved_micros: u64,
     /// Run time of all succeeded attempts together, milliseconds.
     pub agent_ms: u64,
     /// Run time along the longest chain of steps that waited for each other,

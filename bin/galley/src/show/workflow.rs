@@ -82,12 +82,16 @@ pub(crate) fn verdict(detail: &WorkflowDetail) -> String {
             format!(": {} of {} steps done", summary.steps.done, summary.steps.total)
         }
         _ => format!(
-            " after {}: {} steps, {} attempts, {} tokens, {}",
+            " after {}: {} steps, {} attempts, {} tokens, {}{}",
             time::run_time(totals.total_ms),
             summary.steps.total,
             totals.attempts,
             totals.tokens_in + totals.tokens_out,
-            dollars(totals.cost_micros)
+            dollars(totals.cost_micros),
+            match totals.saved_micros {
+                0 => String::new(),
+                saved => format!(" ({} saved by kept answers)", dollars(saved)),
+            }
         ),
     };
     format!(

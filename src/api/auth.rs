@@ -20,12 +20,11 @@ use secrecy::SecretString;
 use crate::authorize::Caller;
 use crate::config::ApiState;
 use crate::error::ApiError;
-use crate::views::IssuedToken;
 
 pub(crate) use self::key::NewKey;
 pub(crate) use galley_edge::auth::Ended;
 
-pub use self::issue::{NewToken, Signer, TokenError};
+pub use self::issue::{NewToken, NewWorkerToken, Signer, TokenError};
 pub use galley_edge::auth::{
     Identities, JwksUrlError, KeySet, KeySetError, MIN_SECRET_BYTES, REVOKED_WITHIN, TokenRules,
 };
@@ -95,9 +94,9 @@ impl Door {
         &self.ended
     }
 
-    /// Signs a token.
-    pub(crate) fn issue(&self, new: &NewToken) -> Result<IssuedToken, TokenError> {
-        self.signer.issue(new)
+    /// What signs tokens.
+    pub(crate) fn signer(&self) -> &Signer {
+        &self.signer
     }
 
     /// Who a bearer is.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::FromRef;
 use galley_edge::HttpLimits;
 use galley_edge::rate::{Gate, RateLimits};
 use galley_engine::Engine;
@@ -134,5 +135,11 @@ impl ApiState {
             closing: CancellationToken::new(),
             engine,
         })
+    }
+}
+
+impl FromRef<ApiState> for Engine {
+    fn from_ref(state: &ApiState) -> Self {
+        state.engine.clone()
     }
 }

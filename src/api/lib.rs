@@ -28,7 +28,7 @@ use galley_edge::{error, memory, trace};
 
 pub use auth::{
     AuthConfig, AuthError, Identities, JwksUrlError, KeySet, KeySetError, MIN_SECRET_BYTES, NewToken,
-    REVOKED_WITHIN, Signer, TokenError, TokenRules,
+    NewWorkerToken, REVOKED_WITHIN, Signer, TokenError, TokenRules,
 };
 pub use config::{ApiConfig, ApiState, Limits};
 pub use cursor::{BadCursor, Binding};

@@ -1,9 +1,7 @@
 //! The API's description, made from the same list as its routes.
 
-use axum::body::Bytes;
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
-use utoipa::{Modify, OpenApi};
+use galley_edge::openapi::{Bearer, finish};
+use utoipa::OpenApi;
 
 use crate::router::{closed_routes, open_routes};
 use crate::views::{ApprovalStatus, LetterStatus, PostState, Problem, ProblemAt, StepEvent, WorkflowEvent};
@@ -43,17 +41,6 @@ use crate::views::{ApprovalStatus, LetterStatus, PostState, Problem, ProblemAt, 
 )]
 struct Description;
 
-struct Bearer;
-
-impl Modify for Bearer {
-    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
-        let components = openapi.components.get_or_insert_default();
-        let mut http = Http::new(HttpAuthScheme::Bearer);
-        http.bearer_format = Some("JWT".into());
-        components.add_security_scheme("bearer", SecurityScheme::Http(http));
-    }
-}
-
 /// Everything but the routes.
 pub(crate) fn frame() -> utoipa::openapi::OpenApi {
     Description::openapi()
@@ -62,28 +49,4 @@ pub(crate) fn frame() -> utoipa::openapi::OpenApi {
 /// The description of the whole API.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     finish(open_routes().merge(closed_routes()).into_openapi())
-}
-
-/// The description as it is served.
-pub(crate) fn render(api: utoipa::openapi::OpenApi) -> Bytes {
-    // Maps with text keys and plain values: this cannot fail.
-    serde_json::to_vec(&finish(api)).unwrap_or_default().into()
-}
-
-/// Every operation can answer with a problem: said once, here.
-fn finish(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
-    let problem = ResponseBuilder::new()
-        .description("A problem: what failed, for which id, what to do next")
-        .content(
-            "application/problem+json",
-            ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build(),
-        )
-        .build();
-    for path in api.paths.paths.values_mut() {
-        let operations = [&mut path.get, &mut path.put, &mut path.post, &mut path.delete, &mut path.patch];
-        for operation in operations.into_iter().flatten() {
-            operation.responses.responses.insert("default".into(), RefOr::T(problem.clone()));
-        }
-    }
-    api
 }

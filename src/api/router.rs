@@ -3,7 +3,7 @@
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
-use galley_edge::layered;
+use galley_edge::{health, layered};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -12,8 +12,8 @@ use crate::config::ApiState;
 use crate::openapi;
 use crate::rate::limit_rate;
 use crate::resources::{
-    accounts, agents, approvals, audit, automation, budgets, dead_letters, events, health, keys, messages,
-    posts, queues, schedules, tasks, templates, tokens, why, workers, workflows, workspaces,
+    accounts, agents, approvals, audit, automation, budgets, dead_letters, events, keys, messages, posts,
+    queues, schedules, tasks, templates, tokens, why, workers, workflows, workspaces,
 };
 
 /// Routes that take a token.
@@ -89,7 +89,7 @@ pub fn router(state: ApiState) -> axum::Router {
     let closed = closed_routes().route_layer(from_fn_with_state(state.clone(), limit_rate));
     let closed = closed.route_layer(from_fn_with_state(state.clone(), require_token));
     let (router, api) = open_routes().merge(closed).split_for_parts();
-    let description = openapi::render(api);
+    let description = galley_edge::openapi::render(api);
     let describe = move || std::future::ready(([(CONTENT_TYPE, "application/json")], description));
     layered(router.route("/openapi.json", get(describe)), state.limits.http()).with_state(state)
 }

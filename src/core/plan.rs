@@ -248,7 +248,8 @@ fn check_names(definition: &Definition, problems: &mut Vec<Problem>) -> HashMap<
     positions
 }
 
-fn check_retry(at: &str, retry: &RetryPolicy, problems: &mut Vec<Problem>) {
+/// Adds what is wrong with a retry policy at a place.
+pub fn check_retry(at: &str, retry: &RetryPolicy, problems: &mut Vec<Problem>) {
     let mut at_least_one = |field: &str, ok: bool| {
         if !ok {
             problems.push(Problem::new(format!("{at}.retry.{field}"), "must be at least 1"));

@@ -20,7 +20,8 @@ use crate::error::EngineError;
 #[derive(Clone, Debug)]
 pub struct Session {
     inner: Arc<SessionState>,
-    _renewing: Arc<DropGuard>,
+    /// Nobody's, for a worker outside: it renews by being heard of.
+    _renewing: Option<Arc<DropGuard>>,
 }
 
 #[derive(Debug)]
@@ -97,7 +98,22 @@ impl Engine {
         let stop = CancellationToken::new();
         tokio::spawn(renew(self.store().clone(), Arc::clone(&inner), config.renew_every, stop.clone()));
         metrics::counter!("galley_sessions_opened_total").increment(1);
-        Ok(Session { inner, _renewing: Arc::new(stop.drop_guard()) })
+        Ok(Session { inner, _renewing: Some(Arc::new(stop.drop_guard())) })
+    }
+
+    /// The session of a worker outside that was just heard of, for one claim on
+    /// its behalf: nobody renews it here, and it ends by itself.
+    pub(crate) fn session_outside(&self, id: SessionId) -> Session {
+        let config = self.config();
+        let inner = SessionState {
+            id,
+            born: Instant::now(),
+            renewed_ms: AtomicU64::new(0),
+            fence: config.session_ttl.saturating_sub(config.renew_every),
+            running: AtomicU32::new(0),
+            lost: CancellationToken::new(),
+        };
+        Session { inner: Arc::new(inner), _renewing: None }
     }
 
     /// Closes a session whose steps were all given back or completed.

@@ -22,6 +22,8 @@ crate::names::names! {
         SessionFenced = "session_fenced",
         /// Unfinished work was given back by a worker that ends.
         GivenBack = "given_back",
+        /// A lease whose reply a worker outside never got went back.
+        LeaseNeverArrived = "lease_never_arrived",
         /// The reconciler found a ticket missing.
         ReconcilePush = "reconcile_push",
         /// A stored workflow stood still and was started.

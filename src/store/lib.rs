@@ -72,7 +72,7 @@ pub use runs::{
     AttemptKey, AttemptWrite, InputWrite, MoneyWait, ResultWrite, RunRow, RunWrite, SaveBatch, TimerWrite,
 };
 pub use schedules::{DueSchedule, ScheduleChange, ScheduleRow, ScheduleTurn, ScheduleWrite};
-pub use sessions::{SessionOpen, SessionRow};
+pub use sessions::{HandedRow, SessionOpen, SessionRow};
 pub use slots::BookedRows;
 pub use tenancy::Erasure;
 pub use timers::TimerRow;

@@ -48,6 +48,20 @@ pub struct SessionRow {
     pub close_reason: Option<String>,
 }
 
+/// A lease that was handed to a worker outside and is not acknowledged yet.
+#[derive(Clone, Debug)]
+pub struct HandedRow {
+    /// The lease, as whoever handed it out wrote it down.
+    pub lease: String,
+    /// Milliseconds since then, on the database's clock.
+    pub age_ms: i64,
+    /// The entry itself: what [`Store::acknowledge`] takes.
+    pub entry: String,
+}
+
+/// The millisecond it is.
+const NOW_MS: &str = "(extract(epoch FROM galley_now()) * 1000)::int8";
+
 const COLUMNS: &str = "id, worker, host, pid, release, agents, concurrency, running, seq,
     to_json(started_at)#>>'{}', to_json(renewed_at)#>>'{}',
     (extract(epoch FROM galley_now() - renewed_at) * 1000)::int8, to_json(closed_at)#>>'{}', close_reason";
@@ -117,6 +131,80 @@ impl Store {
             let touched = execute(&mut connection, update).await?;
             connection.done().await?;
             Ok(touched == 1)
+        })
+        .await
+    }
+
+    /// Renews the session of a worker outside, and answers what was handed to it
+    /// and is not acknowledged; `None` when the session was closed.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn renew_outside(
+        &self,
+        id: SessionId,
+        running: u32,
+    ) -> Result<Option<Vec<HandedRow>>, StoreError> {
+        self.unit(Scope::Fleet, move |pool| async move {
+            let mut connection = pool.link().await?;
+            let statement = format!(
+                "UPDATE sessions SET seq = seq + 1, renewed_at = galley_now(), running = $2
+                  WHERE id = $1 AND closed_at IS NULL RETURNING handed, {NOW_MS}"
+            );
+            let row = sqlx::query(sqlx::AssertSqlSafe(statement))
+                .bind(id.0)
+                .bind(running as i32)
+                .fetch_optional(&mut *connection)
+                .await?;
+            connection.done().await?;
+            let Some(row) = row else { return Ok(None) };
+            let (entries, now): (Vec<String>, i64) = (row.try_get(0)?, row.try_get(1)?);
+            let read = entries.into_iter().filter_map(|entry| {
+                let (at, lease) = entry.split_once(' ')?;
+                let age_ms = now - at.parse::<i64>().ok()?;
+                Some(HandedRow { lease: lease.to_owned(), age_ms, entry })
+            });
+            Ok(Some(read.collect()))
+        })
+        .await
+    }
+
+    /// Writes down what is about to be handed to a worker outside; `false` when
+    /// its session was closed: nothing may be handed to it.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn hand_out(&self, id: SessionId, leases: Vec<String>) -> Result<bool, StoreError> {
+        self.unit(Scope::Fleet, move |pool| async move {
+            let mut connection = pool.link().await?;
+            let statement = format!(
+                "UPDATE sessions
+                    SET handed = handed || (SELECT array_agg({NOW_MS} || ' ' || lease) FROM unnest($2::text[]) AS l(lease))
+                  WHERE id = $1 AND closed_at IS NULL"
+            );
+            let update = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(id.0).bind(leases);
+            let touched = execute(&mut connection, update).await?;
+            connection.done().await?;
+            Ok(touched == 1)
+        })
+        .await
+    }
+
+    /// Forgets entries of what was handed out: they arrived, or went back.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn acknowledge(&self, id: SessionId, entries: Vec<String>) -> Result<(), StoreError> {
+        self.unit(Scope::Fleet, move |pool| async move {
+            let mut connection = pool.link().await?;
+            let update = sqlx::query(
+                "UPDATE sessions SET handed = ARRAY(SELECT e FROM unnest(handed) AS h(e) WHERE e <> ALL($2))
+                  WHERE id = $1",
+            )
+            .bind(id.0)
+            .bind(entries);
+            execute(&mut connection, update).await?;
+            connection.done().await
         })
         .await
     }

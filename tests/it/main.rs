@@ -20,6 +20,7 @@ mod doubt;
 mod drain;
 mod edges;
 mod four_eyes;
+mod gateway;
 mod graphs;
 mod hang_up;
 mod harness;

@@ -104,6 +104,15 @@ config! {
         /// Where the API listens.
         addr: Address = "127.0.0.1:8080", "GALLEY_API_ADDR";
     }
+    /// The gateway, for workers in any language.
+    gateway: Gateway {
+        /// Where the gateway listens; `off` for nowhere.
+        addr: Address = "127.0.0.1:8082", "GALLEY_GATEWAY_ADDR";
+        /// Calls per minute of one worker's token; 0: any number.
+        calls_per_minute: u32 = "60000", "GALLEY_GATEWAY_CALLS_PER_MINUTE";
+        /// Calls of one worker's token at once, those that wait for steps among them.
+        calls_at_once: usize = "1000", "GALLEY_GATEWAY_CALLS_AT_ONCE";
+    }
     /// Workers.
     worker: Worker {
         /// The agent types this worker serves, separated by commas; all when empty.

@@ -143,12 +143,14 @@ pub(crate) fn tell_next(home: &Path, dev: &DevFile, shown: Option<&WorkflowDetai
         format!("{galley} workflow submit {} --watch", example.display())
     };
     let timeline = dev.preview.as_deref().unwrap_or("off");
+    let gateway = dev.gateway.as_deref().unwrap_or("off");
     let metrics = dev.metrics.as_deref().unwrap_or("off");
     let folder = home.display();
     print::say(&format!(
         "\n{running}\n\
          \x20 API      {url}  (described at {url}/openapi.json)\n\
          \x20 timeline {timeline}  (the preview network: what is out, and what waits)\n\
+         \x20 gateway  {gateway}  (workers in any language: docs/workers.md)\n\
          \x20 metrics  {metrics}\n\
          \x20 log      {folder}/galley.log\n\
          \x20 token    {token}\n\n\

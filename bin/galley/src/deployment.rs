@@ -8,9 +8,10 @@ use galley_agents::{
     Definitions, OfflineConfig, OfflineOrders, Prices, ProviderConfig, RegisterError, Registry, RemoteConfig,
 };
 use galley_api::{ApiConfig, KeySet, RateLimits, Signer, TokenRules};
-use galley_engine::queue::{QueueError, RedisConfig, RedisQueue, RedisRates};
+use galley_engine::queue::{QueueError, Rates, RedisConfig, RedisQueue, RedisRates};
 use galley_engine::store::{Role, Store};
 use galley_engine::{CheckpointKey, Engine, EngineConfig};
+use galley_gateway::{GatewayConfig, GatewayState};
 use galley_publishers::Publishers;
 use galley_worker::{Adapters, WorkerOptions};
 use secrecy::{ExposeSecret, SecretString};
@@ -308,11 +309,8 @@ pub(crate) fn api_config(config: &Config, secret: SecretString) -> Result<ApiCon
         workspace_per_minute: config.limits.workspace_per_minute,
         caller_per_minute: config.limits.caller_per_minute,
     };
-    if api.limits.rates != RateLimits::OFF
-        && let Some(url) = &config.redis.url
-    {
-        let redis = RedisConfig::new(url.expose_secret()).with_prefix(&config.redis.prefix);
-        api.rates = Some(Arc::new(RedisRates::new(redis).map_err(not_a_redis)?));
+    if api.limits.rates != RateLimits::OFF {
+        api.rates = rates(config)?;
     }
     if let Some(path) = &config.auth.keys_file {
         let wrong = || Failure::usage(format!("the key file {} cannot be used", path.display()));
@@ -322,6 +320,47 @@ pub(crate) fn api_config(config: &Config, secret: SecretString) -> Result<ApiCon
         api.auth.keys = KeySet::parse(&text).map_err(|error| wrong().detail(error))?;
     }
     Ok(api)
+}
+
+/// What counts calls for all servers, where there is a Redis.
+///
+/// # Errors
+/// A Redis URL that is none.
+fn rates(config: &Config) -> Result<Option<Arc<dyn Rates>>, Failure> {
+    let Some(url) = &config.redis.url else { return Ok(None) };
+    let redis = RedisConfig::new(url.expose_secret()).with_prefix(&config.redis.prefix);
+    Ok(Some(Arc::new(RedisRates::new(redis).map_err(not_a_redis)?)))
+}
+
+/// What a gateway is told.
+///
+/// # Errors
+/// A lifetime of tokens that is none, or a Redis URL that is none.
+pub(crate) fn gateway_config(config: &Config, secret: SecretString) -> Result<GatewayConfig, Failure> {
+    let mut gateway = GatewayConfig::new(secret);
+    gateway.rules = token_rules(config)?;
+    gateway.limits.calls_per_minute = config.gateway.calls_per_minute;
+    gateway.limits.calls_at_once = config.gateway.calls_at_once;
+    gateway.limits.http.connections = config.limits.connections.max(1);
+    if gateway.limits.calls_per_minute > 0 {
+        gateway.rates = rates(config)?;
+    }
+    Ok(gateway)
+}
+
+/// Serves the gateway until told to stop.
+///
+/// # Errors
+/// A socket that broke.
+pub(crate) async fn serve_gateway(
+    listener: tokio::net::TcpListener,
+    engine: Engine,
+    config: &GatewayConfig,
+    stop: tokio_util::sync::CancellationToken,
+) -> Result<(), Failure> {
+    galley_gateway::serve(listener, GatewayState::new(engine, config), stop)
+        .await
+        .map_err(|error| Failure::unexpected("the gateway stopped serving").detail(error))
 }
 
 /// A task of the role that panicked: a bug that the panic hook has logged.

@@ -29,6 +29,9 @@ pub(crate) struct DevFile {
     /// Where the preview network is; absent when it is off.
     #[serde(default)]
     pub(crate) preview: Option<String>,
+    /// Where workers in other languages call; absent when it is off.
+    #[serde(default)]
+    pub(crate) gateway: Option<String>,
 }
 
 impl DevFile {

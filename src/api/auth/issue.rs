@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use galley_core::ids::WorkspaceId;
+use galley_core::ids::{AgentType, WorkspaceId};
+use galley_core::publish::PUBLISHER;
 use galley_edge::auth::{MIN_SECRET_BYTES, NewClaims, OWN_ALGORITHM, OWN_ISSUER, TokenRules, is_subject};
 use jiff::Timestamp;
 use jsonwebtoken::{EncodingKey, Header};
@@ -49,6 +50,24 @@ pub struct NewToken {
     pub deployment: bool,
 }
 
+/// What a new worker's token says: it is shown to the gateway, runs steps of
+/// all workspaces, and only of these agents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewWorkerToken {
+    /// The workspace it is kept in: whose audit log tells of it, and in which
+    /// it is revoked.
+    pub workspace: WorkspaceId,
+    /// Whom it names.
+    pub subject: String,
+    /// The agent types it may serve.
+    pub agents: Vec<AgentType>,
+    /// How long it holds: one second to the rules' longest.
+    pub ttl: Duration,
+}
+
+/// Most agent types that a worker's token is for.
+const MOST_AGENTS: usize = 32;
+
 /// Signs tokens.
 #[derive(Clone)]
 pub struct Signer {
@@ -85,41 +104,87 @@ impl Signer {
     /// # Errors
     /// [`TokenError::Invalid`].
     pub fn issue(&self, new: &NewToken) -> Result<IssuedToken, TokenError> {
-        let invalid = |at, problem: String| Err(TokenError::Invalid { at, problem });
-        if !is_subject(&new.subject) {
-            return invalid(
-                "subject",
-                "1-200 bytes without control characters, not beginning with `key:`".into(),
-            );
-        }
         if new.roles.is_empty() {
             let told = "at least one of producer, approver, operator, auditor, admin";
-            return invalid("roles", told.into());
+            return Err(invalid("roles", told));
+        }
+        let draft = Draft {
+            workspace: new.workspace,
+            subject: &new.subject,
+            roles: new.roles.iter().map(|role| role.word()).collect(),
+            deployment: new.deployment,
+            agents: &[],
+            audience: &self.rules.audience,
+        };
+        self.sign(draft, new.ttl)
+    }
+
+    /// Signs a worker's token.
+    ///
+    /// # Errors
+    /// [`TokenError::Invalid`].
+    pub fn issue_for_worker(&self, new: &NewWorkerToken) -> Result<IssuedToken, TokenError> {
+        if !(1..=MOST_AGENTS).contains(&new.agents.len()) {
+            return Err(invalid("agents", format!("1 to {MOST_AGENTS} agent types")));
+        }
+        if new.agents.iter().any(|agent| agent.as_str() == PUBLISHER) {
+            let told = "publish steps run inside Galley only: what they need never leaves it";
+            return Err(invalid("agents", told));
+        }
+        let draft = Draft {
+            workspace: new.workspace,
+            subject: &new.subject,
+            roles: Vec::new(),
+            deployment: true,
+            agents: &new.agents,
+            audience: &self.rules.of_workers().audience,
+        };
+        self.sign(draft, new.ttl)
+    }
+
+    fn sign(&self, draft: Draft<'_>, ttl: Duration) -> Result<IssuedToken, TokenError> {
+        if !is_subject(draft.subject) {
+            let told = "1-200 bytes without control characters, not beginning with `key:`";
+            return Err(invalid("subject", told));
         }
         let longest = self.rules.max_lifetime;
-        if new.ttl < Duration::from_secs(1) || new.ttl > longest {
-            return invalid("ttlSeconds", format!("1 second to {} days", longest.as_secs() / 86_400));
+        if ttl < Duration::from_secs(1) || ttl > longest {
+            return Err(invalid("ttlSeconds", format!("1 second to {} days", longest.as_secs() / 86_400)));
         }
         let now = Timestamp::now();
-        let expires = Timestamp::from_second(now.as_second().saturating_add_unsigned(new.ttl.as_secs()))
+        let expires = Timestamp::from_second(now.as_second().saturating_add_unsigned(ttl.as_secs()))
             .map_err(|error| TokenError::Signing(error.to_string()))?;
         // Random alone: an id says nothing about when or where it was made.
         let id = Uuid::new_v4().to_string();
         let claims = NewClaims {
-            sub: &new.subject,
-            workspace: new.workspace,
-            roles: new.roles.iter().map(|role| role.word()).collect(),
-            deployment: new.deployment,
-            agents: &[],
+            sub: draft.subject,
+            workspace: draft.workspace,
+            roles: draft.roles,
+            deployment: draft.deployment,
+            agents: draft.agents,
             jti: &id,
             exp: expires.as_second(),
             nbf: now.as_second(),
             iat: now.as_second(),
             iss: OWN_ISSUER,
-            aud: &self.rules.audience,
+            aud: draft.audience,
         };
         let token = jsonwebtoken::encode(&Header::new(OWN_ALGORITHM), &claims, &self.encoding)
             .map_err(|error| TokenError::Signing(error.to_string()))?;
         Ok(IssuedToken { token, id, expires_at: expires.to_string() })
     }
+}
+
+/// What differs between kinds of tokens.
+struct Draft<'a> {
+    workspace: WorkspaceId,
+    subject: &'a str,
+    roles: Vec<&'static str>,
+    deployment: bool,
+    agents: &'a [AgentType],
+    audience: &'a str,
+}
+
+fn invalid(at: &'static str, problem: impl Into<String>) -> TokenError {
+    TokenError::Invalid { at, problem: problem.into() }
 }

@@ -8,7 +8,6 @@ pub(crate) mod automation;
 pub(crate) mod budgets;
 pub(crate) mod dead_letters;
 pub(crate) mod events;
-pub(crate) mod health;
 pub(crate) mod keys;
 pub(crate) mod messages;
 pub(crate) mod posts;

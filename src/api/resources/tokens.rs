@@ -9,16 +9,16 @@ use axum::http::StatusCode;
 use axum::http::header::CACHE_CONTROL;
 use axum::response::IntoResponse;
 use galley_engine::store::{AuditWrite, Hashes, MOST_REVOKED, Revoke};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::auth::{NewToken, REVOKED_WITHIN, TokenError};
+use crate::auth::{NewToken, NewWorkerToken, REVOKED_WITHIN, TokenError};
 use crate::authorize::{IssueToken as MayIssue, May};
 use crate::config::ApiState;
 use crate::error::{ApiError, CONFLICT};
 use crate::extract::{Body, to_the_end};
 use crate::views::{IssueToken, IssuedToken, RevokeTokens, RevokedTokens};
 
-/// Issues a token for a workspace.
+/// Issues a token for a workspace, or for a worker that speaks to the gateway.
 #[utoipa::path(
     post, path = "/v1/tokens", operation_id = "issueToken", tag = "workspaces",
     request_body = IssueToken,
@@ -34,6 +34,17 @@ pub(crate) async fn issue(
         let told = "only a token of the deployment issues another one";
         return Err(ApiError::forbidden(told.into()));
     }
+    if !wish.agents.is_empty() {
+        if !grant.is_of_deployment() {
+            let told =
+                "a worker runs steps of all workspaces: only a token of the deployment issues its token";
+            return Err(ApiError::forbidden(told.into()));
+        }
+        if wish.deployment || !wish.roles.is_empty() {
+            let told = "a worker's token has no roles: name either `agents`, or `roles` (and `deployment`)";
+            return Err(ApiError::invalid("agents", told));
+        }
+    }
     if !wish.roles.is_empty() {
         grant.hand_on(&wish.roles)?;
     }
@@ -41,20 +52,35 @@ pub(crate) async fn issue(
         return Err(ApiError::not_found("workspace", &workspace.to_string()));
     }
     let ttl = Duration::from_secs(wish.ttl_seconds);
-    let new =
-        NewToken { workspace, subject: wish.subject, roles: wish.roles, ttl, deployment: wish.deployment };
-    let issued = state.door.issue(&new).map_err(|error| match error {
+    let IssueToken { subject, roles, deployment, agents, .. } = wish;
+    let issued = if agents.is_empty() {
+        let new = NewToken { workspace, subject: subject.clone(), roles: roles.clone(), ttl, deployment };
+        state.door.signer().issue(&new)
+    } else {
+        let agents = agents.clone();
+        let new = NewWorkerToken { workspace, subject: subject.clone(), agents, ttl };
+        state.door.signer().issue_for_worker(&new)
+    };
+    let issued = issued.map_err(|error| match error {
         TokenError::Invalid { at, problem } => ApiError::invalid(at, problem),
         other => ApiError::internal(other.to_string()),
     })?;
+    let mut detail = json!({ "id": issued.id, "roles": roles, "expiresAt": issued.expires_at });
+    if deployment {
+        detail["deployment"] = true.into();
+    }
+    if !agents.is_empty() {
+        detail["agents"] = json!(agents);
+    }
     // Before the token is handed out: none goes unrecorded.
     let line = AuditWrite {
         workspace,
         key: None,
         actor: grant.actor.to_string(),
         action: "token.issue",
-        object: new.subject.clone(),
-        detail: Some(line_of(&new, &issued).to_string()),
+        object: subject,
+        // Never the token itself.
+        detail: Some(detail.to_string()),
         hashes: Hashes::default(),
     };
     state.engine.store().audit(line).await?;
@@ -115,13 +141,4 @@ pub(crate) async fn revoke(
         subject: wish.subject,
         within_seconds: REVOKED_WITHIN.as_secs(),
     }))
-}
-
-/// What the audit line says of a token: never the token itself.
-fn line_of(new: &NewToken, issued: &IssuedToken) -> Value {
-    let mut line = json!({ "id": issued.id, "roles": new.roles, "expiresAt": issued.expires_at });
-    if new.deployment {
-        line["deployment"] = true.into();
-    }
-    line
 }

@@ -16,7 +16,6 @@ mod collaboration;
 mod dead_letters;
 mod definition;
 mod events;
-mod health;
 mod keys;
 mod messages;
 mod posts;
@@ -45,8 +44,8 @@ pub use dead_letters::{
 };
 pub use definition::{DefinitionShape, ForEachShape, RetryOverrideShape, StepShape};
 pub use events::{StepEvent, WorkflowEvent};
+pub use galley_edge::health::{Check, Health, Readiness, Ready};
 pub use galley_edge::{Problem, ProblemAt};
-pub use health::{Check, Health, Readiness, Ready};
 pub use keys::{ApiKey, CreateKey, CreatedKey, RevokeTokens, RevokedTokens};
 pub use messages::{
     AgentMessage, CommunicationPattern, MessageMetadata, MessageState, MessageType, SharedEntry,

@@ -1,6 +1,6 @@
 //! Workspaces and the tokens that open them.
 
-use galley_core::ids::WorkspaceId;
+use galley_core::ids::{AgentType, WorkspaceId};
 use galley_engine::store::WorkspaceRow;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -70,8 +70,15 @@ pub struct IssueToken {
     pub workspace_id: Option<WorkspaceId>,
     /// Whom it names: what audit lines will say. 1-200 bytes.
     pub subject: String,
-    /// What it allows; at least one.
+    /// What it allows; at least one, but for a worker's token.
+    #[serde(default)]
     pub roles: Vec<Role>,
+    /// For a worker that speaks to the gateway: the agent types it may serve, in
+    /// all workspaces. Such a token opens nothing in this API. Only a token of
+    /// the deployment issues it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>, max_items = 32)]
+    pub agents: Vec<AgentType>,
     /// How long it holds, seconds: at most what the deployment allows (365 days unless
     /// it says otherwise), one hour when absent.
     #[serde(default = "one_hour")]

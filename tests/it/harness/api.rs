@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Bed;
 
-const SECRET: &str = "a secret of these tests, long enough to be one";
+pub(super) const SECRET: &str = "a secret of these tests, long enough to be one";
 
 /// An answer, read to its end.
 #[derive(Debug)]

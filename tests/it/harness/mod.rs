@@ -4,6 +4,7 @@
 mod agents;
 mod api;
 mod bed;
+mod gateway;
 mod network;
 pub(crate) mod posts;
 mod process;
@@ -15,6 +16,7 @@ mod wire;
 pub(crate) use agents::{Agents, Latch, answer, retry};
 pub(crate) use api::Api;
 pub(crate) use bed::{Bed, KEY, Setup, problems, request, until};
+pub(crate) use gateway::{Gateway, Python};
 pub(crate) use network::{Fault, Network};
 pub(crate) use process::WorkerProcess;
 pub(crate) use provider::{Does, Ledger, Service};

@@ -8,7 +8,9 @@ use galley_api::{ApiConfig, NewToken, Signer};
 use galley_core::ids::WorkspaceId;
 use galley_engine::store::Role as DatabaseRole;
 use galley_engine::{Engine, EngineError};
+use galley_gateway::GatewayConfig;
 use galley_worker::{Stop, WorkerError};
+use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -67,6 +69,9 @@ pub(crate) struct Dev {
     /// Where the preview network listens; `off` for nowhere
     #[arg(long, value_name = "ADDR")]
     preview_addr: Option<String>,
+    /// Where the gateway for workers in other languages listens; `off` for nowhere
+    #[arg(long, value_name = "ADDR")]
+    gateway_addr: Option<String>,
     /// Steps to run at once
     #[arg(long, value_name = "N")]
     concurrency: Option<String>,
@@ -78,6 +83,7 @@ impl Run for Dev {
         flags.extend(self.api_addr.clone().map(|addr| ("api.addr", "--api-addr", addr)));
         flags.extend(self.metrics_addr.clone().map(|addr| ("metrics.addr", "--metrics-addr", addr)));
         flags.extend(self.preview_addr.clone().map(|addr| ("preview.addr", "--preview-addr", addr)));
+        flags.extend(self.gateway_addr.clone().map(|addr| ("gateway.addr", "--gateway-addr", addr)));
         flags.extend(self.concurrency.clone().map(|n| ("worker.concurrency", "--concurrency", n)));
         flags
     }
@@ -110,6 +116,10 @@ impl Run for Dev {
             Address::At(address) => Some(listen_for("the preview network", "--preview-addr", address).await?),
             Address::Off => None,
         };
+        let gateway = match config.gateway.addr {
+            Address::At(address) => Some(listen_for("the gateway", "--gateway-addr", address).await?),
+            Address::Off => None,
+        };
         if !secrets::are_configured(&config) {
             config.secrets.key = Some(home.kept_secret("secret-key")?);
         }
@@ -126,7 +136,7 @@ impl Run for Dev {
             started = started => started?,
             () = stop.soft.cancelled() => return Ok(()),
         };
-        let ports = Ports { api: listener, metrics, preview };
+        let ports = Ports { api: listener, metrics, preview, gateway };
         let done = serve(&self, &home, &config, &servers, ports, began, &stop).await;
         servers.stop().await;
         done
@@ -135,9 +145,10 @@ impl Run for Dev {
 
 /// The ports this start took.
 struct Ports {
-    api: tokio::net::TcpListener,
+    api: TcpListener,
     metrics: Option<std::net::SocketAddr>,
-    preview: Option<tokio::net::TcpListener>,
+    preview: Option<TcpListener>,
+    gateway: Option<TcpListener>,
 }
 
 async fn serve(
@@ -149,7 +160,7 @@ async fn serve(
     began: Instant,
     stop: &Stop,
 ) -> Result<(), Failure> {
-    let Ports { api: listener, metrics, preview } = ports;
+    let Ports { api: listener, metrics, preview, gateway } = ports;
     let owner = deployment::store(config, DatabaseRole::Login)?;
     owner.migrate().await?;
     owner.check_schema(false).await?;
@@ -163,10 +174,8 @@ async fn serve(
     engine.store().register_agents(&specs).await?;
     let secret = home.secret(config)?;
     let workspace = workspace(engine).await?;
-    let url = format!(
-        "http://{}",
-        listener.local_addr().map_err(|error| Failure::unexpected("the API has no address").detail(error))?
-    );
+    let url = url_of(&listener)?;
+    let gateway_url = gateway.as_ref().map(url_of).transpose()?;
     let network = match preview {
         Some(listener) => {
             let token = home.kept_secret("preview-token")?;
@@ -182,12 +191,17 @@ async fn serve(
         pid: std::process::id(),
         metrics: metrics.map(|address| format!("http://{address}/metrics")),
         preview: network.as_ref().map(|network| network.url().to_owned()),
+        gateway: gateway_url,
     };
-    let api = deployment::api_config(config, secret)?;
-    let mut fleet = Fleet::start(&engines, registry, config, listener, api, stop)?;
+    let gateway = match gateway {
+        Some(listener) => Some((listener, deployment::gateway_config(config, secret.clone())?)),
+        None => None,
+    };
+    let api = (listener, deployment::api_config(config, secret)?);
+    let mut fleet = Fleet::start(&engines, registry, config, api, gateway, stop)?;
     file.write(home.folder())?;
     print::say(&format!(
-        "{} after {}: {}\n{:5} API, preview network, scheduler, and a worker for {} agent types",
+        "{} after {}: {}\n{:5} API, preview network, gateway, scheduler, and a worker for {} agent types",
         style::GOOD.on("ready"),
         time::run_time(u64::try_from(began.elapsed().as_millis()).unwrap_or(0)),
         servers.in_words(),
@@ -282,6 +296,7 @@ fn token_for(signer: &Signer, workspace: WorkspaceId) -> Result<String, Failure>
 struct Fleet {
     worker: JoinHandle<Result<(), WorkerError>>,
     api: JoinHandle<Result<(), Failure>>,
+    gateway: JoinHandle<Result<(), Failure>>,
     duties: JoinHandle<()>,
     stop_duties: CancellationToken,
 }
@@ -291,8 +306,8 @@ impl Fleet {
         engines: &Engines,
         registry: galley_agents::Registry,
         config: &Config,
-        listener: tokio::net::TcpListener,
-        api: ApiConfig,
+        (listener, api): (TcpListener, ApiConfig),
+        gateway: Option<(TcpListener, GatewayConfig)>,
         stop: &Stop,
     ) -> Result<Self, Failure> {
         let options = deployment::worker_options(config)?;
@@ -307,6 +322,7 @@ impl Fleet {
                 stop.clone(),
             )),
             api: tokio::spawn(async move { deployment::serve_api(listener, served, &api, soft).await }),
+            gateway: tokio::spawn(serve_gateway(gateway, engines.scheduler.clone(), stop.soft.clone())),
             duties: tokio::spawn(async move { galley_engine::run_duties(&for_duties, &stopped).await }),
             stop_duties,
         })
@@ -317,6 +333,7 @@ impl Fleet {
         tokio::select! {
             ended = &mut self.worker => why("the worker", ended.map(|ended| ended.map_err(worker::failed))),
             ended = &mut self.api => why("the API", ended),
+            ended = &mut self.gateway => why("the gateway", ended),
             ended = &mut self.duties => why("the scheduler", ended.map(Ok)),
         }
     }
@@ -324,7 +341,7 @@ impl Fleet {
     /// Drains: the worker first, as its last results may need the rest.
     async fn stop(self, stop: &Stop) {
         stop.soft.cancel();
-        let Self { worker, api, duties, stop_duties } = self;
+        let Self { worker, api, gateway, duties, stop_duties } = self;
         let drained = async {
             finished("the worker", worker).await;
             stop_duties.cancel();
@@ -333,10 +350,31 @@ impl Fleet {
         drained.await;
         // Requests that still run are cut off by a second signal.
         tokio::select! {
-            () = finished("the API", api) => {}
+            () = async { tokio::join!(finished("the API", api), finished("the gateway", gateway)); } => {}
             () = stop.hard.cancelled() => {}
         }
     }
+}
+
+/// Serves the gateway, where there is one; else only waits for the end.
+async fn serve_gateway(
+    gateway: Option<(TcpListener, GatewayConfig)>,
+    engine: Engine,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
+    match gateway {
+        Some((listener, config)) => deployment::serve_gateway(listener, engine, &config, stop).await,
+        None => {
+            stop.cancelled().await;
+            Ok(())
+        }
+    }
+}
+
+fn url_of(listener: &TcpListener) -> Result<String, Failure> {
+    let address = listener.local_addr();
+    let address = address.map_err(|error| Failure::unexpected("a server has no address").detail(error))?;
+    Ok(format!("http://{address}"))
 }
 
 /// Waits for a part; how it ended is no news any more, unless it panicked.

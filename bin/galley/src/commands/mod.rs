@@ -15,6 +15,7 @@ mod dead;
 mod demo;
 mod dev;
 mod doctor;
+mod gateway;
 mod key;
 mod mcp;
 mod migrate;
@@ -79,6 +80,7 @@ commands! {
     agent::Agent,
     worker::Worker,
     api::Api,
+    gateway::Gateway,
     scheduler::Scheduler,
     migrate::Migrate,
     doctor::Doctor,

@@ -1,4 +1,4 @@
-//! `galley openapi`: the API's description.
+//! `galley openapi`: the API's description, and the gateway's.
 
 use clap::Args;
 
@@ -8,10 +8,17 @@ use crate::print;
 
 /// Print the REST API's OpenAPI description (JSON)
 #[derive(Debug, Args)]
-pub(crate) struct Openapi {}
+pub(crate) struct Openapi {
+    /// The gateway's instead, for workers in any language
+    #[arg(long)]
+    gateway: bool,
+}
 
 impl Run for Openapi {
     async fn run(self, _: Settings) -> Result<(), Failure> {
+        if self.gateway {
+            return print::json(&galley_gateway::openapi());
+        }
         print::json(&galley_api::openapi())
     }
 }

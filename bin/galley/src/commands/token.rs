@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use galley_api::views::{IssueToken, IssuedToken, RevokeTokens, RevokedTokens, Role, Workspace};
-use galley_api::{NewToken, REVOKED_WITHIN, TokenError};
-use galley_core::ids::WorkspaceId;
+use galley_api::{NewToken, NewWorkerToken, REVOKED_WITHIN, TokenError};
+use galley_core::ids::{AgentType, WorkspaceId};
 use galley_engine::store::{self, AuditWrite, Hashes, MOST_REVOKED};
 
 use crate::cli::{self, Remote, Run, Settings};
@@ -23,6 +23,8 @@ use crate::{deployment, print, time};
 Examples:
   galley token issue --role producer --subject ci
   galley token issue --workspace acme --role operator --role auditor --ttl 30d
+  galley token issue --worker --agents summarise,translate --subject python
+                                     for a worker in any language: see docs/workers.md
   galley token issue --workspace acme --role admin --deployment --direct
                                      the first one of a deployment: needs GALLEY_JWT_SECRET and DATABASE_URL, no token
   galley token revoke --id 0f3c…     one token, by the id that was shown when it was issued
@@ -68,8 +70,14 @@ struct Issue {
     #[arg(long, value_name = "WORKSPACE", required_if_eq("direct", "true"))]
     workspace: Option<String>,
     /// What it allows; may be repeated
-    #[arg(long = "role", value_name = "ROLE", required = true)]
+    #[arg(long = "role", value_name = "ROLE", required_unless_present = "worker")]
     roles: Vec<Role>,
+    /// For a worker that speaks to the gateway (`galley gateway`), not for the API
+    #[arg(long, requires = "agents", conflicts_with_all = ["roles", "deployment"])]
+    worker: bool,
+    /// The agent types such a worker may serve, separated by commas
+    #[arg(long, value_name = "A,B", value_delimiter = ',', requires = "worker")]
+    agents: Vec<AgentType>,
     /// Whom it names in the audit log; your login name when absent
     #[arg(long, value_name = "NAME")]
     subject: Option<String>,
@@ -207,9 +215,15 @@ impl Issue {
                 direct_workspace(&deployment::store(&settings.config, store::Role::Login)?, &name).await?
             }
         };
-        let new =
-            NewToken { workspace, subject, roles: self.roles, ttl: self.ttl, deployment: self.deployment };
-        cli::json_of(&deployment::signer(&secret, &settings.config)?.issue(&new).map_err(refused)?)
+        let signer = deployment::signer(&secret, &settings.config)?;
+        let ttl = self.ttl;
+        let issued = if self.worker {
+            signer.issue_for_worker(&NewWorkerToken { workspace, subject, agents: self.agents, ttl })
+        } else {
+            let deployment = self.deployment;
+            signer.issue(&NewToken { workspace, subject, roles: self.roles, ttl, deployment })
+        };
+        cli::json_of(&issued.map_err(refused)?)
     }
 
     async fn ask(self, subject: String, settings: &Settings) -> Result<serde_json::Value, Failure> {
@@ -219,6 +233,7 @@ impl Issue {
             workspace_id,
             subject,
             roles: self.roles,
+            agents: self.agents,
             ttl_seconds: self.ttl.as_secs(),
             deployment: self.deployment,
         };

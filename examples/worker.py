@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""A complete Galley worker in Python, with nothing but the standard library; docs/workers.md tells the protocol.
+
+    GALLEY_GATEWAY_URL=http://127.0.0.1:8082 GALLEY_WORKER_TOKEN=... python3 worker.py
+"""
+import http.client, json, os, signal, sys, threading, time, urllib.error, urllib.request
+
+
+class Over(Exception):
+    """The session, or the step, is somebody else's now."""
+
+
+def call(over, path, timeout=30, **body):
+    headers = {"Authorization": "Bearer " + os.environ["GALLEY_WORKER_TOKEN"], "Content-Type": "application/json"}
+    request = urllib.request.Request(os.environ["GALLEY_GATEWAY_URL"] + "/v1/" + path, json.dumps(body).encode(), headers)
+    while not over.is_set():  # every call may be repeated: an answer that was lost is given again
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            if error.code in (409, 410):
+                raise Over from error
+            if error.code < 500 and error.code != 429:
+                sys.exit(error.read().decode())  # a mistake of ours: no repeat cures it
+        except (OSError, http.client.HTTPException, ValueError):
+            pass
+        over.wait(0.5)
+    raise Over
+
+
+def beat(told, over, held, gone):
+    pause, fence = told["heartbeatMs"] / 1000, None
+    while not over.is_set():
+        silent = threading.Timer(told["fenceMs"] / 1000, over.set)  # unheard for too long: stop everything
+        silent.daemon = True
+        silent.start()
+        try:
+            gone.update(call(over, "heartbeat", timeout=pause, session=told["session"], holding=list(held))["stop"])
+        except Over:
+            over.set()
+        if fence:
+            fence.cancel()
+        fence = silent
+        over.wait(pause)
+
+
+def work(session, agents, over, held, gone):
+    for step in call(over, "lease", session=session, holding=held)["steps"]:
+        lease, began = step["lease"], time.monotonic()
+        held.append(lease)
+        cancelled = lambda: over.is_set() or lease in gone
+        try:
+            path, report = "complete", {"output": agents[step["agent"]](step, cancelled)}
+        except Exception as error:
+            path, report = "fail", {"class": type(error).__name__.lower(), "message": str(error)}
+        try:
+            if not cancelled():  # or nobody waits for it any more
+                call(over, path, lease=lease, durationMs=int((time.monotonic() - began) * 1000), **report)
+        except Over:
+            pass
+        held.remove(lease)
+
+
+def serve(name, offers, agents):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    while True:
+        over, held, gone = threading.Event(), [], set()
+        told = call(over, "connect", worker=name, agents=offers, pid=os.getpid())
+        threading.Thread(target=beat, args=(told, over, held, gone), daemon=True).start()
+        try:
+            while True:
+                work(told["session"], agents, over, held, gone)
+        except Over:
+            over.set()  # and begin anew
+        except SystemExit:
+            call(over, "close", session=told["session"], holding=held)  # what it holds goes back
+            raise
+
+
+def summarise(step, cancelled):
+    text = step["input"]["brief"]["text"]
+    return {"summary": text.split(". ")[0].rstrip(".") + ".", "words": len(text.split())}
+
+
+if __name__ == "__main__":
+    text = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
+    summary = {"type": "object", "properties": {"summary": {"type": "string"}}, "required": ["summary"]}
+    offer = {"agent": "summarise", "description": "The first sentence of a text", "outputSchema": summary}
+    offer["inputSchema"] = {"type": "object", "properties": {"brief": text}}
+    serve("python", [offer], {"summarise": summarise})

@@ -1,0 +1,142 @@
+//! What became of attempts. Every report may be repeated: it recognises itself,
+//! and the first one stands.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use futures::future::try_join_all;
+use galley_core::report::{Failure, StepError, StepOutput, Usage};
+use galley_edge::ApiError;
+use galley_edge::body::Body;
+use galley_edge::error::Kind;
+use galley_engine::{self as engine, Claimed, Lease, Outcome, Report};
+
+use crate::config::GatewayState;
+use crate::door::Pass;
+use crate::views::{AfterFailure, Bill, Complete, Done, Fail, GiveBack, Recorded};
+
+pub(crate) const OVERTAKEN: Kind =
+    Kind::of_its_own("overtaken", "The step is not this attempt's any more", StatusCode::CONFLICT);
+
+/// Most leases given back in one call.
+const MOST_BACK: usize = 1_000;
+
+/// Longest class of an error, in bytes.
+const MAX_CLASS_BYTES: usize = 48;
+
+/// Reports that an attempt succeeded.
+///
+/// An output that does not fit the agent's schema is recorded as a failed
+/// attempt, `bad_output`, and the answer says so.
+#[utoipa::path(
+    post, path = "/v1/complete", operation_id = "complete", tag = "steps",
+    request_body = Complete,
+    responses((status = 200, description = "Recorded, now or by an earlier call", body = Recorded)),
+)]
+pub(crate) async fn complete(
+    State(state): State<GatewayState>,
+    pass: Pass,
+    Body(done): Body<Complete>,
+) -> Result<Json<Recorded>, ApiError> {
+    let lease = state.seal.read_lease(&pass, "lease", &done.lease)?;
+    let output = StepOutput { output: done.output, usage: usage(done.usage), says: done.says };
+    let outcome = state.schemas.of(&lease.agent).await?.judge(output);
+    record(&state, &lease, done.duration_ms, outcome).await.map(Json)
+}
+
+/// Reports that an attempt failed.
+#[utoipa::path(
+    post, path = "/v1/fail", operation_id = "fail", tag = "steps",
+    request_body = Fail,
+    responses((status = 200, description = "Recorded, now or by an earlier call", body = Recorded)),
+)]
+pub(crate) async fn fail(
+    State(state): State<GatewayState>,
+    pass: Pass,
+    Body(failed): Body<Fail>,
+) -> Result<Json<Recorded>, ApiError> {
+    let lease = state.seal.read_lease(&pass, "lease", &failed.lease)?;
+    if !(1..=MAX_CLASS_BYTES).contains(&failed.class.len())
+        || !failed.class.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    {
+        return Err(ApiError::invalid("class", format!("1-{MAX_CLASS_BYTES} of a-z, 0-9 and _")));
+    }
+    let failure = match (failed.retry, failed.retry_after_ms) {
+        (AfterFailure::Transient, None) => Failure::Transient,
+        (AfterFailure::Permanent, None) => Failure::Permanent,
+        (AfterFailure::Throttled, Some(retry_after_ms)) => Failure::Throttled { retry_after_ms },
+        (AfterFailure::Throttled, None) => {
+            return Err(ApiError::invalid("retryAfterMs", "`throttled` says for how long"));
+        }
+        (_, Some(_)) => return Err(ApiError::invalid("retryAfterMs", "only `throttled` has one")),
+    };
+    let error =
+        StepError { class: failed.class, message: failed.message, failure, usage: usage(failed.usage) };
+    record(&state, &lease, failed.duration_ms, Outcome::Failed(error)).await.map(Json)
+}
+
+/// Gives attempts back that will not run here. They do not count.
+#[utoipa::path(
+    post, path = "/v1/give-back", operation_id = "giveBack", tag = "steps",
+    request_body = GiveBack,
+    responses((status = 200, description = "Those that were still held are back", body = Done)),
+)]
+pub(crate) async fn give_back(
+    State(state): State<GatewayState>,
+    pass: Pass,
+    Body(back): Body<GiveBack>,
+) -> Result<Json<Done>, ApiError> {
+    if back.leases.len() > MOST_BACK {
+        return Err(ApiError::invalid("leases", format!("at most {MOST_BACK}")));
+    }
+    let leases = state.seal.read_leases(&pass, "leases", &back.leases)?;
+    Ok(Json(Done { given_back: give_back_all(&state, &leases).await? }))
+}
+
+/// Gives leases back; how many were still in force.
+pub(crate) async fn give_back_all(state: &GatewayState, leases: &[Lease]) -> Result<usize, ApiError> {
+    let claims: Vec<Claimed> = leases.iter().filter_map(Lease::claim).collect();
+    give_claims_back(state, &claims).await
+}
+
+/// Gives claims back; how many were still in force.
+pub(crate) async fn give_claims_back(state: &GatewayState, claims: &[Claimed]) -> Result<usize, ApiError> {
+    let each = claims.iter().map(|claim| state.committer.record(Report::of(claim, 0, Outcome::GivenBack)));
+    let recorded = try_join_all(each).await?;
+    Ok(recorded.iter().filter(|recorded| **recorded == engine::Recorded::Yes).count())
+}
+
+async fn record(
+    state: &GatewayState,
+    lease: &Lease,
+    duration_ms: u32,
+    outcome: Outcome,
+) -> Result<Recorded, ApiError> {
+    let told = match &outcome {
+        Outcome::Succeeded(_) => Recorded { outcome: "succeeded".into(), class: None, message: None },
+        Outcome::Failed(error) => Recorded {
+            outcome: "failed".into(),
+            class: Some(error.class.clone()),
+            message: Some(error.message.clone()),
+        },
+        Outcome::GivenBack => Recorded { outcome: "given_back".into(), class: None, message: None },
+    };
+    let claim = lease.claim().ok_or_else(|| ApiError::invalid("lease", "not a lease of this release"))?;
+    match state.committer.record(Report::of(&claim, duration_ms, outcome)).await? {
+        engine::Recorded::Yes => {
+            let took = std::time::Duration::from_millis(duration_ms.into());
+            metrics::histogram!("galley_step_seconds", "agent" => lease.agent.to_string())
+                .record(took.as_secs_f64());
+            Ok(told)
+        }
+        engine::Recorded::Stale => Err(ApiError::new(
+            OVERTAKEN,
+            "the step was taken from this attempt: cancelled, reaped, or run elsewhere; its outcome was dropped, its              bill kept",
+        )),
+    }
+}
+
+fn usage(bill: Bill) -> Usage {
+    let Bill { provider, model, tokens_in, tokens_out, cost_micros, cache_hit } = bill;
+    Usage { provider, model, tokens_in, tokens_out, cost_micros, cache_hit, ..Usage::default() }
+}

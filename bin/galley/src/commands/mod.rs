@@ -20,6 +20,7 @@ mod mcp;
 mod migrate;
 mod openapi;
 mod post;
+mod provider;
 mod queue;
 mod schedule;
 mod scheduler;
@@ -71,6 +72,7 @@ commands! {
     budget::Budget,
     spend::Spend,
     account::Account,
+    provider::Provider,
     schedule::Schedule,
     dead::Dead,
     why::Why,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use galley_core::money::{Price, Tokens};
 use galley_core::report::StepError;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -75,20 +76,14 @@ pub(crate) async fn call(
                 model: to.model.clone(),
                 bound_micros,
             };
-            // From here on it may be reserved, whether or not we hear so.
-            let open = Open {
+            let mut asked = Asked::new(Arc::clone(&step.desk), call);
+            within(deadline, &step.cancelled, async { Ok(asked.heard().await) }).await??;
+            Some(Open {
                 desk: Some(Arc::clone(&step.desk)),
                 call: number,
                 price: to.price,
                 progress: Arc::clone(request.progress),
-            };
-            match within(deadline, &step.cancelled, async { Ok(step.desk.reserve(call).await) }).await? {
-                Ok(()) => Some(open),
-                Err(refused) => {
-                    open.was_not_made();
-                    return Err(refused);
-                }
-            }
+            })
         }
         None => None,
     };
@@ -136,6 +131,50 @@ pub(crate) fn is_the_providers(error: &StepError) -> bool {
     matches!(error.class.as_str(), "provider_5xx" | "provider_timeout" | "provider_unreachable")
 }
 
+/// A reservation that is under way. Whoever stops waiting for it makes no call:
+/// what may be reserved all the same is given back.
+struct Asked {
+    desk: Arc<dyn Desk>,
+    call: u16,
+    reserving: Option<JoinHandle<Result<(), StepError>>>,
+}
+
+impl Asked {
+    fn new(desk: Arc<dyn Desk>, call: PaidCall) -> Self {
+        let number = call.call;
+        let reserve = {
+            let desk = Arc::clone(&desk);
+            async move { desk.reserve(call).await }
+        };
+        Self { desk, call: number, reserving: Some(tokio::spawn(reserve)) }
+    }
+
+    async fn heard(&mut self) -> Result<(), StepError> {
+        let Some(reserving) = &mut self.reserving else { return Ok(()) };
+        let heard = reserving.await;
+        self.reserving = None;
+        heard.unwrap_or_else(|error| {
+            Err(StepError::transient(
+                "engine",
+                format!("nobody knows whether the call was reserved: {error}"),
+            ))
+        })
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if let (Some(reserving), Ok(runtime)) = (self.reserving.take(), tokio::runtime::Handle::try_current())
+        {
+            let (desk, call) = (Arc::clone(&self.desk), self.call);
+            runtime.spawn(async move {
+                let _ = reserving.await;
+                desk.settle(call, Some(0), Tokens::default()).await;
+            });
+        }
+    }
+}
+
 /// A reservation that is not settled yet. Whoever drops it knows what the call
 /// cost only if the provider had told; otherwise it is charged at its bound.
 struct Open {
@@ -150,10 +189,6 @@ impl Open {
         if let Some(desk) = self.desk.take() {
             desk.settle(self.call, cost, tokens).await;
         }
-    }
-
-    fn was_not_made(mut self) {
-        self.desk = None;
     }
 }
 
@@ -183,3 +218,7 @@ pub(crate) async fn within<T>(
         }
     }
 }
+
+#[cfg(test)]
+#[path = "call_tests.rs"]
+mod tests;

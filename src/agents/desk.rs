@@ -2,13 +2,15 @@
 //! runs an attempt. Money first: nothing that costs is called before its bound
 //! is reserved. The worker wires it; this room knows no database.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use galley_core::choice::{Experience, Observed, Weights};
-use galley_core::money::Tokens;
+use galley_core::money::{Price, Tokens};
 use galley_core::report::StepError;
+use secrecy::SecretString;
 
 /// A call that costs something, before it is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +56,25 @@ pub enum LookUp {
     Busy,
 }
 
+/// A provider of the workspace's own, in place of the deployment's of its name.
+#[derive(Clone, Debug)]
+pub struct OwnProvider {
+    /// What it speaks, and what candidates call it.
+    pub name: String,
+    /// Rises with every change.
+    pub version: i64,
+    /// Its address; `None`: the public one.
+    pub base_url: Option<String>,
+    /// The model for candidates that name none.
+    pub model: String,
+    /// Most calls at once from this process; `None`: any number.
+    pub max_concurrency: Option<usize>,
+    /// What its models cost, by name; `*` for all others.
+    pub prices: BTreeMap<String, Price>,
+    /// Its key; `Err`: it has one that cannot be opened, and why.
+    pub api_key: Result<Option<SecretString>, String>,
+}
+
 /// What an attempt may ask for. Every method may wait for Postgres; dropping
 /// its future is allowed at any moment.
 #[async_trait]
@@ -96,6 +117,15 @@ pub trait Desk: Send + Sync + fmt::Debug {
 
     /// Gives up what was taken on: there is no answer to keep.
     async fn let_go(&self, key: &[u8; 32]);
+
+    /// The workspace's own providers.
+    ///
+    /// # Errors
+    /// Nobody can say now: another attempt. A call must not go to the
+    /// deployment's because nobody knew of the workspace's.
+    async fn own_providers(&self) -> Result<Vec<OwnProvider>, StepError> {
+        Ok(Vec::new())
+    }
 }
 
 /// A desk that knows no limits and remembers nothing: for agents that run

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use galley_reach::{System, Targets};
 use genai::Client;
 use rustls_platform_verifier::ConfigVerifierExt;
 
@@ -32,6 +33,8 @@ pub(crate) struct Lanes {
     lanes: Mutex<Vec<Arc<Lane>>>,
     /// The service speaks HTTP/2 without TLS.
     prior_knowledge: bool,
+    /// Where calls may go, if a workspace names the address.
+    targets: Option<Targets>,
 }
 
 /// A call's place in a lane; given back when dropped.
@@ -43,9 +46,9 @@ impl Lanes {
     ///
     /// # Errors
     /// The HTTP client cannot be made.
-    pub(crate) fn new(prior_knowledge: bool) -> Result<Self, String> {
-        let first = Lane { client: client(prior_knowledge)?, busy: AtomicUsize::new(0) };
-        Ok(Self { lanes: Mutex::new(vec![Arc::new(first)]), prior_knowledge })
+    pub(crate) fn new(prior_knowledge: bool, targets: Option<Targets>) -> Result<Self, String> {
+        let first = Lane { client: client(prior_knowledge, targets)?, busy: AtomicUsize::new(0) };
+        Ok(Self { lanes: Mutex::new(vec![Arc::new(first)]), prior_knowledge, targets })
     }
 
     /// A place for a call: in the first lane that has one.
@@ -54,7 +57,7 @@ impl Lanes {
         let free = lanes.iter().find(|lane| lane.busy.load(Ordering::Relaxed) < CALLS);
         let lane = match free {
             Some(lane) => Arc::clone(lane),
-            None => match client(self.prior_knowledge) {
+            None => match client(self.prior_knowledge, self.targets) {
                 Ok(client) => {
                     let lane = Arc::new(Lane { client, busy: AtomicUsize::new(0) });
                     lanes.push(Arc::clone(&lane));
@@ -83,7 +86,7 @@ impl Drop for Place {
     }
 }
 
-fn client(prior_knowledge: bool) -> Result<Client, String> {
+fn client(prior_knowledge: bool, targets: Option<Targets>) -> Result<Client, String> {
     let builder = reqwest::Client::builder()
         .user_agent(concat!("galley/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
@@ -93,6 +96,12 @@ fn client(prior_knowledge: bool) -> Result<Client, String> {
         .redirect(reqwest::redirect::Policy::none())
         .tls_backend_preconfigured(tls()?);
     let builder = if prior_knowledge { builder.http2_prior_knowledge() } else { builder };
+    let builder = match targets {
+        // A proxy looks names up on its own: an address that was checked here
+        // would not be the one it connects to.
+        Some(targets) => builder.no_proxy().dns_resolver(targets.resolver(Arc::new(System))),
+        None => builder,
+    };
     let client = builder.build().map_err(|error| error.to_string())?;
     Client::builder().with_reqwest(client).build().map_err(|error| error.to_string())
 }
@@ -120,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_full_lane_is_followed_by_another_and_places_come_back() {
-        let lanes = Lanes::new(false).unwrap();
+        let lanes = Lanes::new(false, None).unwrap();
         let places: Vec<Place> = (0..=CALLS).map(|_| lanes.place()).collect();
         let lane = |place: &Place| Arc::as_ptr(&place.0);
         assert!(places[1..CALLS].iter().all(|place| lane(place) == lane(&places[0])));

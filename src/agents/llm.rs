@@ -71,9 +71,11 @@ impl Agent for LlmAgent {
 
     async fn run(&self, step: StepContext) -> Result<StepOutput, StepError> {
         let (system, user) = self.definition.render(&step.input, &step.inbox)?;
+        let own = step.desk.own_providers().await?;
+        let candidates = self.providers.configured_for(step.workspace, self.definition.models(), &own)?;
         let mut attempt = Attempt {
             definition: &self.definition,
-            candidates: self.providers.configured(self.definition.models()),
+            candidates,
             question: vec![Message::new(Role::System, system), Message::new(Role::User, user)],
             // One deadline for all calls of the attempt: a repair does not get
             // more time.

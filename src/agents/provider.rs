@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use galley_core::agent::AgentSpec;
+use galley_core::ids::WorkspaceId;
 use galley_core::money::{Price, Tokens};
 use galley_core::report::StepError;
 use serde::Deserialize;
@@ -17,7 +18,9 @@ use tokio::sync::Semaphore;
 
 use crate::breaker::Breaker;
 use crate::definition::{Candidate, Sampling};
+use crate::desk::OwnProvider;
 use crate::offline::{Offline, OfflineConfig};
+use crate::own::{OwnEntries, OwnRules};
 use crate::prices::Prices;
 use crate::progress::Progress;
 use crate::remote::{Dialect, Remote, RemoteConfig};
@@ -168,13 +171,30 @@ pub struct ProviderConfig {
     pub gemini: Option<RemoteConfig>,
     /// A local Ollama.
     pub ollama: Option<RemoteConfig>,
+    /// What workspaces may name for themselves.
+    pub own: OwnRules,
 }
 
 /// A provider with what this process knows about calling it.
-struct Entry {
+#[derive(Clone)]
+pub(crate) struct Entry {
     provider: Arc<dyn Provider>,
     breaker: Arc<Breaker>,
     room: Option<Arc<Semaphore>>,
+}
+
+impl Entry {
+    pub(crate) fn of(provider: impl Provider + 'static) -> Self {
+        let room = provider.concurrency().map(|most| Arc::new(Semaphore::new(most)));
+        Self { provider: Arc::new(provider), breaker: Arc::default(), room }
+    }
+
+    fn configured(&self, named: &Candidate, prices: impl FnOnce(&str) -> Option<Price>) -> Configured {
+        let Self { provider, breaker, room } = self.clone();
+        let model = named.model.as_deref().unwrap_or_else(|| provider.default_model()).to_owned();
+        let name = format!("{}:{model}", named.provider);
+        Configured { name, price: prices(&model), provider, model, breaker, room }
+    }
 }
 
 /// The configured providers, and what their models cost.
@@ -182,6 +202,7 @@ struct Entry {
 pub struct Providers {
     entries: BTreeMap<String, Entry>,
     prices: Prices,
+    own: OwnEntries,
 }
 
 /// A candidate whose provider is configured.
@@ -205,8 +226,8 @@ impl Providers {
     /// # Errors
     /// What is wrong with the configuration and what to do.
     pub fn new(config: ProviderConfig, prices: Prices) -> Result<Self, String> {
-        let ProviderConfig { offline, openai, anthropic, gemini, ollama } = config;
-        let mut providers = Self { prices, ..Self::default() };
+        let ProviderConfig { offline, openai, anthropic, gemini, ollama, own } = config;
+        let mut providers = Self { prices, own: OwnEntries::new(own), ..Self::default() };
         if offline.enabled {
             providers.add(Offline::new(offline));
         }
@@ -226,9 +247,7 @@ impl Providers {
 
     /// Adds a provider, in place of one of the same name.
     pub fn add(&mut self, provider: impl Provider + 'static) {
-        let room = provider.concurrency().map(|most| Arc::new(Semaphore::new(most)));
-        let name = provider.name().to_owned();
-        self.entries.insert(name, Entry { provider: Arc::new(provider), breaker: Arc::default(), room });
+        self.entries.insert(provider.name().to_owned(), Entry::of(provider));
     }
 
     /// The names, sorted.
@@ -239,21 +258,46 @@ impl Providers {
     /// The candidates whose provider is configured, in their order. A stand-in
     /// is one only where there is no other.
     pub fn configured(&self, candidates: &[Candidate]) -> Vec<Configured> {
-        let all = candidates.iter().filter_map(|candidate| {
-            let Entry { provider, breaker, room } = self.entries.get(&candidate.provider)?;
-            let model = candidate.model.as_deref().unwrap_or_else(|| provider.default_model()).to_owned();
-            Some(Configured {
-                name: format!("{}:{model}", candidate.provider),
-                price: self.prices.of(&candidate.provider, &model),
-                provider: Arc::clone(provider),
-                model,
-                breaker: Arc::clone(breaker),
-                room: room.clone(),
-            })
-        });
-        let (stand_ins, real): (Vec<_>, Vec<_>) = all.partition(|one| one.provider.is_stand_in());
-        if real.is_empty() { stand_ins } else { real }
+        let all = candidates.iter().filter_map(|candidate| self.of_the_deployment(candidate));
+        without_stand_ins(all.collect())
     }
+
+    /// The same for one workspace: its own providers stand in place of the
+    /// deployment's of their name, and what it says they cost comes first.
+    ///
+    /// # Errors
+    /// One of its own that is a candidate cannot be used.
+    pub fn configured_for(
+        &self,
+        workspace: WorkspaceId,
+        candidates: &[Candidate],
+        own: &[OwnProvider],
+    ) -> Result<Vec<Configured>, StepError> {
+        let mut all = Vec::with_capacity(candidates.len());
+        for candidate in candidates {
+            let Some(own) = own.iter().find(|own| own.name == candidate.provider) else {
+                all.extend(self.of_the_deployment(candidate));
+                continue;
+            };
+            let price = |model: &str| {
+                let own = own.prices.get(model).or_else(|| own.prices.get("*")).copied();
+                own.or_else(|| self.prices.of(&candidate.provider, model))
+            };
+            all.push(self.own.entry(workspace, own)?.configured(candidate, price));
+        }
+        Ok(without_stand_ins(all))
+    }
+
+    fn of_the_deployment(&self, candidate: &Candidate) -> Option<Configured> {
+        let entry = self.entries.get(&candidate.provider)?;
+        Some(entry.configured(candidate, |model| self.prices.of(&candidate.provider, model)))
+    }
+}
+
+/// A stand-in answers only where there is nobody else.
+fn without_stand_ins(all: Vec<Configured>) -> Vec<Configured> {
+    let (stand_ins, real): (Vec<_>, Vec<_>) = all.into_iter().partition(|one| one.provider.is_stand_in());
+    if real.is_empty() { stand_ins } else { real }
 }
 
 impl fmt::Debug for Configured {

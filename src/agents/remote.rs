@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use galley_core::money::Tokens;
 use galley_core::report::StepError;
+use galley_reach::{Forbidden, Targets};
 use genai::adapter::AdapterKind;
 use genai::chat::{
     ChatMessage, ChatOptions, ChatRequest, ChatResponseFormat, ChatStream, ChatStreamEvent, ReasoningEffort,
@@ -94,6 +95,22 @@ pub enum Dialect {
 }
 
 impl Dialect {
+    /// The dialect of a provider's name.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        let all = [Self::OpenAi, Self::Anthropic, Self::Gemini, Self::Ollama];
+        all.into_iter().find(|dialect| dialect.name() == name)
+    }
+
+    /// What the provider is called that speaks it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
+            Self::Ollama => "ollama",
+        }
+    }
+
     fn adapter(self) -> AdapterKind {
         match self {
             Self::OpenAi => AdapterKind::OpenAI,
@@ -138,6 +155,32 @@ impl Remote {
     /// # Errors
     /// What is wrong with the configuration and what to do.
     pub fn new(name: &str, dialect: Dialect, config: RemoteConfig) -> Result<Self, String> {
+        Self::make(name, dialect, config, None)
+    }
+
+    /// The same for an address that a workspace names: nothing is sent to one
+    /// that the deployment does not allow.
+    ///
+    /// # Errors
+    /// As [`Remote::new`], and an address that is not allowed.
+    pub(crate) fn of_a_workspace(
+        name: &str,
+        dialect: Dialect,
+        config: RemoteConfig,
+        targets: Targets,
+    ) -> Result<Self, String> {
+        if let Some(base_url) = &config.base_url {
+            targets.check_text(base_url).map_err(|problem| format!("its address {problem}"))?;
+        }
+        Self::make(name, dialect, config, Some(targets))
+    }
+
+    fn make(
+        name: &str,
+        dialect: Dialect,
+        config: RemoteConfig,
+        targets: Option<Targets>,
+    ) -> Result<Self, String> {
         let RemoteConfig { base_url, api_key, model, max_concurrency, stream, idle_timeout_ms, http2 } =
             config;
         let base_url = base_url.unwrap_or_else(|| dialect.base_url().to_owned());
@@ -153,7 +196,7 @@ impl Remote {
         if idle_timeout_ms == Some(0) {
             return Err(format!("{name}.idle_timeout_ms is 0: no answer could be that quick"));
         }
-        let lanes = Lanes::new(http2)
+        let lanes = Lanes::new(http2, targets)
             .map_err(|error| format!("the HTTP client of provider {name} cannot be made: {error}"))?;
         // genai joins `chat/completions` to the base, which would replace a
         // last segment that does not end in a slash.
@@ -258,6 +301,13 @@ impl Remote {
 /// A connection that could not be made or was lost. The cause may name the URL,
 /// so it is not quoted.
 fn by_connection(error: &reqwest::Error) -> CallError {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(found) = cause {
+        if let Some(forbidden) = found.downcast_ref::<Forbidden>() {
+            return CallError::free(StepError::permanent("provider_config", forbidden.to_string()));
+        }
+        cause = found.source();
+    }
     if error.is_connect() {
         CallError::free(StepError::transient("provider_unreachable", "no connection to the provider"))
     } else if error.is_timeout() {

@@ -34,6 +34,7 @@ pub(crate) enum Action {
     ResolvePost,
     SetAutomation,
     SetBudget,
+    SetProviders,
     ManageAccounts,
     ManageSchedules,
 }
@@ -58,6 +59,7 @@ impl Action {
             Self::ResolvePost => "resolve posts in doubt",
             Self::SetAutomation => "set the automation config",
             Self::SetBudget => "set budgets",
+            Self::SetProviders => "set or remove providers",
             Self::ManageAccounts => "add, remove or try accounts",
             Self::ManageSchedules => "add, change, pause, run or remove schedules",
         }
@@ -82,7 +84,8 @@ impl Action {
             | Self::IssueToken
             | Self::ManageKeys
             | Self::SetAutomation
-            | Self::SetBudget => &[Role::Admin],
+            | Self::SetBudget
+            | Self::SetProviders => &[Role::Admin],
         }
     }
 
@@ -106,6 +109,7 @@ impl Action {
             | Self::ResolvePost
             | Self::SetAutomation
             | Self::SetBudget
+            | Self::SetProviders
             | Self::ManageAccounts
             | Self::ManageSchedules => false,
         }
@@ -265,7 +269,7 @@ macro_rules! permissions {
 
 permissions! {
     Read, SubmitWorkflow, CancelWorkflow, StoreTemplate, ControlQueue, RepairDeadLetter, ReadAudit,
-    MakeWorkspace, IssueToken, ManageKeys, ReadKeys, EditPost, ApprovePost, ResolvePost, SetAutomation, SetBudget,
+    MakeWorkspace, IssueToken, ManageKeys, ReadKeys, EditPost, ApprovePost, ResolvePost, SetAutomation, SetBudget, SetProviders,
     ManageAccounts, ManageSchedules,
 }
 
@@ -303,6 +307,7 @@ mod tests {
     /// Rows: actions; columns: producer, approver, operator, auditor, admin.
     const TABLE: [(Action, [bool; 5]); 18] = [
         (Action::SetBudget, [false, false, false, false, true]),
+        (Action::SetProviders, [false, false, false, false, true]),
         (Action::Read, [true, true, true, true, true]),
         (Action::SubmitWorkflow, [true, false, true, false, true]),
         (Action::CancelWorkflow, [true, false, true, false, true]),

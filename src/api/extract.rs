@@ -44,6 +44,13 @@ pub(crate) fn account_name(text: &str) -> Result<(), ApiError> {
     if is_name(text) { Ok(()) } else { Err(ApiError::malformed("name", told())) }
 }
 
+/// Checks a provider's name in a path.
+pub(crate) fn provider_name(text: &str) -> Result<(), ApiError> {
+    let known = galley_engine::PROVIDERS;
+    let told = || format!("`{text}` is not a provider: {}", known.join(", "));
+    if known.contains(&text) { Ok(()) } else { Err(ApiError::malformed("name", told())) }
+}
+
 /// Checks a schedule's name in a path.
 pub(crate) fn schedule_name(text: &str) -> Result<(), ApiError> {
     let told =

@@ -13,7 +13,7 @@ use crate::openapi;
 use crate::rate::limit_rate;
 use crate::resources::{
     accounts, agents, approvals, audit, automation, budgets, dead_letters, events, keys, messages, posts,
-    queues, schedules, tasks, templates, tokens, why, workers, workflows, workspaces,
+    providers, queues, schedules, tasks, templates, tokens, why, workers, workflows, workspaces,
 };
 
 /// Routes that take a token.
@@ -44,6 +44,8 @@ pub(crate) fn closed_routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(budgets::get, budgets::set))
         .routes(routes!(budgets::set_workflow))
         .routes(routes!(budgets::spend))
+        .routes(routes!(providers::list))
+        .routes(routes!(providers::set, providers::remove))
         .routes(routes!(accounts::list, accounts::add))
         .routes(routes!(accounts::remove))
         .routes(routes!(accounts::test))

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use galley_agents::{Definition, LlmAgent, Prices, ProviderConfig, Providers};
-use galley_core::money::{Budget, Tokens};
+use galley_core::money::{Budget, Period, Tokens};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -96,7 +96,9 @@ pub(crate) async fn measure(
     let tokens = Tokens { input: TOKENS_IN, cached: 0, output: TOKENS_OUT };
     let charged = price.map_or(0, |price| price.of(tokens)) * done.answered.load(Relaxed);
     let view = fleet.engine.budget(fleet.workspace, None).await?;
-    let Some(counter) = view.counters.first().map(|row| row.counter) else { bail!("there is no counter") };
+    // A day may turn while it runs.
+    let month = view.counters.iter().map(|row| row.counter).find(|counter| counter.period == Period::Month);
+    let Some(counter) = month else { bail!("there is no counter") };
     let finished = fleet.engine.store().count_results(fleet.workspace).await?;
     let ratio = watched.gap.as_secs_f64() / fleet.engine.config().session_ttl.as_secs_f64();
     let peak = fleet.worker_peak_mb();

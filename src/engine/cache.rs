@@ -15,6 +15,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use crate::policy::Policy;
+use crate::providers::OwnProvider;
 use crate::vault::ContentKeys;
 
 /// A run as this process last wrote or read it.
@@ -75,6 +76,9 @@ where
 /// What is known of an agent's models, and when it was read.
 pub(crate) type KnownModels = (Arc<Vec<KnownModel>>, Instant);
 
+/// A workspace's own providers, and when they were read.
+pub(crate) type OwnProviders = (Arc<Vec<OwnProvider>>, Instant);
+
 /// The caches of one process. A worker stays below 64 MB with them full.
 pub(crate) struct Caches {
     plans: Cache<i64, Arc<Plan>>,
@@ -85,6 +89,8 @@ pub(crate) struct Caches {
     pub(crate) outputs: Cache<(WorkflowKey, StepIndex), Arc<str>, Bytes>,
     /// What is known of an agent's models, with when it was read.
     pub(crate) models: Cache<(WorkspaceId, AgentType), KnownModels>,
+    /// Providers of workspaces' own, opened, with when they were read.
+    pub(crate) providers: Cache<WorkspaceId, OwnProviders>,
     /// Policies, with when they were read.
     pub(crate) policies: Cache<WorkspaceId, (Arc<Policy>, Instant)>,
     /// Whether what is new is sealed, with when that was read.
@@ -106,6 +112,7 @@ impl Caches {
             inputs: Cache::with_weighter(8_192, INPUTS_BYTES, Bytes),
             outputs: Cache::with_weighter(8_192, OUTPUTS_BYTES, Bytes),
             models: Cache::new(1_024),
+            providers: Cache::new(1_024),
             policies: Cache::new(1_024),
             sealing: Cache::new(4_096),
             content_keys: Cache::new(1_024),

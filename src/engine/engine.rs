@@ -8,6 +8,7 @@ use galley_core::publish::{SEND_TIMEOUT, SEND_WINDOW};
 use galley_core::ticket::Ticket;
 use galley_probe::{Point, point};
 use galley_queue::{DispatchQueue, Popped, Unbuilt};
+use galley_reach::Targets;
 use galley_store::Store;
 use tokio::sync::mpsc;
 
@@ -56,6 +57,8 @@ pub struct EngineConfig {
     pub checkpoint_key: Option<CheckpointKey>,
     /// How long whoever tries an account waits for a worker's answer.
     pub check_patience: Duration,
+    /// Which addresses workspaces may name for their own providers.
+    pub targets: Targets,
     /// The adapters of platforms, where this process has any.
     pub platforms: Option<Arc<dyn Platforms>>,
 }
@@ -98,6 +101,7 @@ impl Default for EngineConfig {
             keyring: None,
             checkpoint_key: None,
             check_patience: Duration::from_secs(15),
+            targets: Targets::default(),
             platforms: None,
         }
     }

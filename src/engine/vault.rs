@@ -111,6 +111,27 @@ impl Engine {
         };
         Ok(opened.map_err(|error| error.to_string()))
     }
+
+    /// Opens what was sealed for a place that has no account of its own. The
+    /// error is for people.
+    pub(crate) fn open_for(
+        &self,
+        workspace: WorkspaceId,
+        account: AccountId,
+        name: &str,
+        sealed: &[u8],
+        data_key: &DataKeyRow,
+    ) -> Result<SecretString, String> {
+        let Some(keyring) = &self.config().keyring else { return Err(NO_KEYS.into()) };
+        let place = Place { workspace, account, name, data_key: data_key.version };
+        let opened = keyring.unwrap(data_key).and_then(|key| key.open(&place, sealed));
+        opened.map_err(|error| match error {
+            VaultError::Unopenable => {
+                "its key cannot be opened: it was sealed for another address, with another key, or is damaged; set it again".into()
+            }
+            other => other.to_string(),
+        })
+    }
 }
 
 /// A workspace's first data key, wrapped by the newest key.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use galley_core::publish::SEND_TIMEOUT;
+use galley_reach::{Forbidden, System, Targets};
 use jiff::fmt::rfc2822;
 use reqwest::dns::Resolve;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
@@ -18,7 +19,6 @@ use reqwest::{Client, Method, Request, RequestBuilder, Response, Url};
 use tokio::time::Instant;
 
 use crate::registry::{Options, SetupError};
-use crate::target::{System, Targets};
 
 /// Most that is read of a response, in bytes. Real ones have a few hundred.
 pub(crate) const LARGEST_BODY: usize = 64 * 1024;
@@ -61,12 +61,6 @@ pub(crate) enum Failed {
     /// The platform may have read the request.
     Lost(String),
 }
-
-/// Why an address may not be called. A resolver's error, found again in the
-/// client's.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Forbidden(pub(crate) String);
 
 impl Http {
     /// A client under the deployment's rules.

@@ -15,7 +15,8 @@ mod preview;
 mod publisher;
 mod registry;
 mod settings;
-mod target;
+#[cfg(test)]
+mod target_tests;
 mod verdict;
 mod webhook;
 

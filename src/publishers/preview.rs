@@ -7,6 +7,7 @@
 use async_trait::async_trait;
 use galley_core::plan::Problem;
 use galley_core::publish::{Capability, Looked, PostContent, Sent};
+use galley_reach::Targets;
 use reqwest::{Method, Request, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
@@ -16,7 +17,6 @@ use crate::http::{Answer, Body, Failed, Http};
 use crate::publisher::{Account, Outgoing, Publisher};
 use crate::registry::{Options, SetupError};
 use crate::settings::{Reader, check_link, check_token, sentence};
-use crate::target::Targets;
 use crate::verdict::receipt;
 
 /// Longest post, in characters.

@@ -2,12 +2,11 @@
 //! every problem.
 
 use galley_core::plan::Problem;
+use galley_reach::Targets;
 use reqwest::Url;
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
-
-use crate::target::Targets;
 
 /// Settings being read; gathers what is wrong with them.
 pub(crate) struct Reader<'a> {

@@ -28,6 +28,7 @@ mod migrations;
 mod planted;
 mod pool;
 mod posts;
+mod providers;
 mod publishing;
 mod reserving;
 mod responses;
@@ -64,6 +65,7 @@ pub use letters::{LetterClose, LetterFilter, LetterGroup, LetterOpen, LetterRow}
 pub use messages::{ContextRow, ContextWrite, EndRow, MessageRow, MessageWrite, PatternRow};
 pub use pool::{PATIENCE, Store};
 pub use posts::{PostFilter, PostRow, PostWrite, PublicationEventRow, PublicationRow, RevisionRow};
+pub use providers::{KeyedProvider, ProviderRow, ProviderWrite};
 pub use publishing::{DayRule, IntentWrite, PostOp, QuotaTake};
 pub use responses::{KeptRow, Response, Savings};
 pub use retention::Forgotten;

@@ -25,7 +25,7 @@ pub enum Erasure {
 
 /// Tables whose rows are of no use to whoever they belong to: keys, their
 /// hashes, and what is sealed with them.
-const SEALED: [&str; 3] = ["api_keys", "credentials", "data_keys"];
+const SEALED: [&str; 4] = ["api_keys", "credentials", "data_keys", "provider_keys"];
 
 /// The column that is never handed out: where credentials stood before they had
 /// a table of their own.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use galley_agents::{Desk, Kept, Known, LookUp, PaidCall};
+use galley_agents::{Desk, Kept, Known, LookUp, OwnProvider, PaidCall};
 use galley_core::choice::{Observed, Weights};
 use galley_core::money::Tokens;
 use galley_core::report::StepError;
@@ -141,6 +141,20 @@ impl Desk for AttemptDesk {
         if let Err(error) = self.engine.keep(&self.claim, *key, kept, ttl).await {
             tracing::debug!(%error, "an answer cannot be kept");
         }
+    }
+
+    async fn own_providers(&self) -> Result<Vec<OwnProvider>, StepError> {
+        let own = self.patiently(|| self.engine.own_providers(self.claim.ticket.workspace)).await?;
+        let own = own.iter().cloned().map(|own| OwnProvider {
+            name: own.name,
+            version: own.version,
+            base_url: own.base_url,
+            model: own.model,
+            max_concurrency: own.max_concurrency,
+            prices: own.prices,
+            api_key: own.api_key,
+        });
+        Ok(own.collect())
     }
 
     async fn let_go(&self, key: &[u8; 32]) {

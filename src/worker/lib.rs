@@ -17,9 +17,9 @@ mod attempt;
 mod checks;
 mod committer;
 mod desk;
-mod files;
 mod gate;
 mod lane;
+mod process;
 mod publish;
 
 use std::collections::HashMap;
@@ -38,9 +38,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::{Finished, Runner, Running};
-pub use crate::files::allow_connections;
 use crate::gate::Gate;
 use crate::lane::Lane;
+pub use crate::process::{allow_connections, small_pages};
 pub use crate::publish::Adapters;
 use crate::publish::Postman;
 
@@ -119,7 +119,7 @@ pub async fn run(
     let agents = served(&specs, &options)?;
     register(&engine, &specs, &agents, &stop).await?;
 
-    files::check(options.concurrency);
+    process::check(options.concurrency);
     let registry = Arc::new(registry);
     let gate = Gate::new(options.concurrency);
     let running = Arc::new(Running::default());

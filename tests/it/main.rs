@@ -31,6 +31,7 @@ mod matrix;
 mod messages;
 mod outages;
 mod policies;
+mod providers;
 mod publish_crashes;
 mod publish_races;
 mod publish_resolve;

@@ -189,7 +189,7 @@ config! {
     }
     /// Sending posts out.
     publishing: Publishing {
-        /// Whether accounts may name private addresses, and `http://` without TLS. For API servers and workers that publish; `galley dev` allows them.
+        /// Whether accounts and workspaces' own providers may name private addresses, and `http://` without TLS. For API servers and workers that publish; `galley dev` allows them.
         allow_private_targets: bool = "false", "GALLEY_ALLOW_PRIVATE_TARGETS";
     }
     /// The keys that wrap the data keys of workspaces, which seal credentials: the same for every API server and worker.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use galley_agents::{
-    Definitions, OfflineConfig, OfflineOrders, Prices, ProviderConfig, RegisterError, Registry, RemoteConfig,
+    Definitions, OfflineConfig, OfflineOrders, OwnRules, Prices, ProviderConfig, RegisterError, Registry,
+    RemoteConfig,
 };
 use galley_api::{ApiConfig, KeySet, RateLimits, Signer, TokenRules};
 use galley_engine::queue::{QueueError, Rates, RedisConfig, RedisQueue, RedisRates};
 use galley_engine::store::{Role, Store};
-use galley_engine::{CheckpointKey, Engine, EngineConfig};
+use galley_engine::{CheckpointKey, Engine, EngineConfig, Targets};
 use galley_gateway::{GatewayConfig, GatewayState};
 use galley_publishers::Publishers;
 use galley_worker::{Adapters, WorkerOptions};
@@ -80,6 +81,7 @@ pub(crate) fn engine(config: &Config, changes: Changes, role: Role) -> Result<En
         reconcile_rate: config.scheduler.reconcile_rate.max(1),
         keyring: secrets::keyring(config)?,
         checkpoint_key: checkpoint_key(config)?,
+        targets: Targets { allow_private: config.publishing.allow_private_targets },
         platforms: Some(adapters(config)?),
         ..EngineConfig::default()
     };
@@ -158,7 +160,11 @@ pub(crate) fn registry(config: &Config) -> Result<Registry, Failure> {
     if let Some(folder) = &config.worker.agents_dir {
         prices = prices.with_folder(folder).map_err(definition)?;
     }
-    let providers = galley_agents::Providers::new(providers(&config.providers)?, prices).map_err(|why| {
+    let providers = galley_agents::Providers::new(
+        providers(&config.providers, config.publishing.allow_private_targets)?,
+        prices,
+    )
+    .map_err(|why| {
         Failure::usage("the providers are not configured right")
             .detail(why)
             .hint("see the providers in docs/configuration.md")
@@ -177,7 +183,7 @@ fn definition(error: galley_agents::LoadError) -> Failure {
     Failure::usage("an agent definition cannot be used").detail(error)
 }
 
-fn providers(config: &Providers) -> Result<ProviderConfig, Failure> {
+fn providers(config: &Providers, allow_private: bool) -> Result<ProviderConfig, Failure> {
     let remote =
         |name: &str, base_url: &Option<String>, api_key: &Option<SecretString>, model: &Option<String>| {
             match model {
@@ -214,7 +220,8 @@ fn providers(config: &Providers) -> Result<ProviderConfig, Failure> {
             rubbish: config.offline_rubbish,
         },
     };
-    Ok(ProviderConfig { offline, openai, anthropic, gemini, ollama })
+    let own = OwnRules { allow_private, idle_timeout_ms: Some(config.idle_timeout_ms) };
+    Ok(ProviderConfig { offline, openai, anthropic, gemini, ollama, own })
 }
 
 /// How this process calls itself among workers.

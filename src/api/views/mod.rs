@@ -19,6 +19,7 @@ mod events;
 mod keys;
 mod messages;
 mod posts;
+mod providers;
 mod queues;
 mod schedules;
 mod tasks;
@@ -54,6 +55,7 @@ pub use posts::{
     EditPost, EditedPost, Post, PostContent, PostDetail, PostRevision, Publication, PublicationEvent, Reject,
     ReschedulePost, Resolution, ResolvePost,
 };
+pub use providers::{ModelPrice, Provider, SetProvider};
 pub use queues::{LimitQueue, PauseQueue, Queue};
 pub use schedules::{AddSchedule, MissedRuns, Schedule, ScheduleDetail, ScheduleState, SetSchedule};
 pub use tasks::{AgentTaskHistory, Attempt, ModelChoice, ModelScore, TaskError, TaskResult};

@@ -11,7 +11,7 @@ use galley_engine::queue::{RedisConfig, RedisQueue};
 use galley_engine::store::{Role, SessionOpen, Store};
 use galley_engine::{
     Claimed, Engine, EngineConfig, EngineError, Keyring, PublishingTimes, Session, Submit, SubmitContext,
-    WorkflowHistory, rebuild, run_duties,
+    Targets, WorkflowHistory, rebuild, run_duties,
 };
 use galley_publishers::Publishers;
 use galley_worker::{Adapters, Stop, WorkerError, WorkerOptions};
@@ -118,6 +118,7 @@ fn config(setup: &Setup) -> EngineConfig {
             rest: Duration::from_millis(300),
         },
         keyring: Some(Keyring::single(KEY).unwrap()),
+        targets: Targets::ANY,
         platforms: adapters(setup).map(|adapters| adapters as _),
         ..usual
     }
@@ -188,6 +189,13 @@ impl Bed {
     pub(crate) fn engine_without_keys(&self) -> Engine {
         let store = Store::connect_as(Role::Api, &self.database_url, CONNECTIONS, PATIENCE).unwrap();
         engine(store, &self.redis_url, &self.prefix, EngineConfig { keyring: None, ..config(&self.setup) })
+    }
+
+    /// What an API process would have that lets nobody name private addresses.
+    pub(crate) fn engine_of_the_internet(&self) -> Engine {
+        let store = Store::connect_as(Role::Api, &self.database_url, CONNECTIONS, PATIENCE).unwrap();
+        let config = EngineConfig { targets: Targets::default(), ..config(&self.setup) };
+        engine(store, &self.redis_url, &self.prefix, config)
     }
 
     /// What another process would have: its own pool, its own memory.

@@ -92,6 +92,11 @@ impl Service {
         self.ledger.lock().unwrap().clone()
     }
 
+    /// What comes before the operation in its URLs.
+    pub(crate) fn base_url(&self) -> &str {
+        &self.base
+    }
+
     /// Providers that know only this one, with its prices.
     pub(crate) fn providers(&self) -> Arc<Providers> {
         self.providers_with(Prices::parse("models.toml", LIST).unwrap())
@@ -100,6 +105,7 @@ impl Service {
     pub(crate) fn providers_with(&self, prices: Prices) -> Arc<Providers> {
         let config = json!({
             "offline": { "enabled": false },
+            "own": { "allow_private": true },
             "openai": { "base_url": self.base, "api_key": "sk-test", "model": "m" },
         });
         let config: ProviderConfig = serde_json::from_value(config).unwrap();

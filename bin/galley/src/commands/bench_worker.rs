@@ -19,6 +19,7 @@ pub(crate) struct BenchWorker {
 impl Run for BenchWorker {
     async fn run(self, settings: Settings) -> Result<(), Failure> {
         start_logging(&settings.config.log, LogTo::Stderr)?;
+        galley_worker::small_pages();
         let stop = stop::on_signals()?;
         galley_bench::run_worker(self.args, stop)
             .await

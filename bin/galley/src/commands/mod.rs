@@ -21,6 +21,7 @@ mod mcp;
 mod migrate;
 mod openapi;
 mod post;
+mod provider;
 mod queue;
 mod schedule;
 mod scheduler;
@@ -72,6 +73,7 @@ commands! {
     budget::Budget,
     spend::Spend,
     account::Account,
+    provider::Provider,
     schedule::Schedule,
     dead::Dead,
     why::Why,

@@ -83,6 +83,7 @@ impl Run for Worker {
 async fn work(settings: &Settings) -> Result<(), Failure> {
     let config = &settings.config;
     start_logging(&config.log, LogTo::Stderr)?;
+    galley_worker::small_pages();
     let stop = stop::on_signals()?;
     let mut registry = deployment::registry(config)?;
     (settings.changes.agents)(&mut registry).map_err(deployment::register)?;

@@ -1,15 +1,16 @@
-//! Where a post may be sent. A workspace chooses the address, so it must not
-//! reach what only this machine or its network can reach: not by an address in
-//! any spelling, not by a name that resolves to one, not by a name that changes
-//! its answer between a check and a connection.
+//! Where a post, or a prompt with a key, may be sent. A workspace chooses the
+//! address, so it must not reach what only this machine or its network can
+//! reach: not by an address in any spelling, not by a name that resolves to one,
+//! not by a name that changes its answer between a check and a connection.
+//!
+//! This room sends nothing. Whoever does builds its client with
+//! [`Targets::resolver`] and asks [`Targets::check`] before every call.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-
-use crate::http::Forbidden;
 
 /// Names that never leave the machine or the network, whatever resolves them.
 const LOCAL_NAMES: [&str; 5] = ["localhost", "local", "internal", "home.arpa", "localdomain"];
@@ -37,15 +38,15 @@ const NOT_INTERNET_V4: [(Ipv4Addr, u32); 17] = [
 ];
 
 /// What the deployment decided about addresses that workspaces name.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Targets {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Targets {
     /// Whether they may be private ones, and plain `http://`.
-    pub(crate) allow_private: bool,
+    pub allow_private: bool,
 }
 
 impl Targets {
     /// No rules.
-    pub(crate) const ANY: Self = Self { allow_private: true };
+    pub const ANY: Self = Self { allow_private: true };
 
     /// Checks a URL as far as that goes without asking anybody. Done when an
     /// account is added, and again at every call: an account may be older than
@@ -53,7 +54,7 @@ impl Targets {
     ///
     /// # Errors
     /// The URL's problem, as what follows its place.
-    pub(crate) fn check(self, url: &Url) -> Result<(), String> {
+    pub fn check(self, url: &Url) -> Result<(), String> {
         if self.allow_private {
             return Ok(());
         }
@@ -66,14 +67,37 @@ impl Targets {
             .into())
     }
 
+    /// Checks a text that should be such a URL.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check), or it is no `https://` or `http://` URL.
+    pub fn check_text(self, text: &str) -> Result<(), String> {
+        match text.parse::<Url>() {
+            Ok(url) if !matches!(url.scheme(), "https" | "http") || url.host_str().is_none() => {
+                Err("must begin with https:// or http://".into())
+            }
+            Ok(url) if url.query().is_some() || url.fragment().is_some() => {
+                Err("must end with its path: no `?` and no `#`".into())
+            }
+            Ok(url) => self.check(&url),
+            Err(error) => Err(format!("is no URL: {error}")),
+        }
+    }
+
     /// What a client under these rules asks for the addresses of names.
-    pub(crate) fn resolver(self, names: Arc<dyn Resolve>) -> Arc<dyn Resolve> {
+    pub fn resolver(self, names: Arc<dyn Resolve>) -> Arc<dyn Resolve> {
         if self.allow_private { names } else { Arc::new(PublicOnly { names }) }
     }
 }
 
+/// Why an address may not be called. A resolver's error, found again in the
+/// client's.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Forbidden(pub String);
+
 /// Whether an address is one of the internet at large.
-fn is_public(ip: IpAddr) -> bool {
+pub fn is_public(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => is_public_v4(ip),
         IpAddr::V6(ip) => is_public_v6(ip),
@@ -106,7 +130,10 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
 ///
 /// The URL parser has turned every spelling of an IPv4 address (decimal, octal,
 /// hexadecimal, short) into the usual one.
-fn check_host(url: &Url) -> Result<(), String> {
+///
+/// # Errors
+/// The host's problem, as what follows its place.
+pub fn check_host(url: &Url) -> Result<(), String> {
     let host = url.host_str().unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     if let Ok(ip) = bare.parse::<IpAddr>() {
@@ -127,7 +154,7 @@ fn refusal(host: &str) -> String {
 
 /// Names as the machine knows them.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct System;
+pub struct System;
 
 impl Resolve for System {
     fn resolve(&self, name: Name) -> Resolving {
@@ -163,4 +190,31 @@ fn public(name: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Forbidd
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_without_addresses_has_none_to_forbid() {
+        assert!(public("name", Vec::new()).is_ok_and(|found| found.is_empty()));
+    }
+
+    #[test]
+    fn an_address_of_a_workspaces_own_is_public_and_a_url() {
+        let public = Targets { allow_private: false };
+        assert_eq!(public.check_text("https://llm.example.com/v1"), Ok(()));
+        for (text, told) in [
+            ("http://llm.example.com/v1", "https://"),
+            ("https://127.0.0.1/v1", "not an address of the public internet"),
+            ("https://[::1]/v1", "not an address of the public internet"),
+            ("https://metadata.google.internal/v1", "not an address of the public internet"),
+            ("https://2130706433/", "not an address of the public internet"),
+            ("file:///etc/passwd", "must begin with"),
+            ("https://llm.example.com/v1?key=1", "no `?`"),
+            ("llm.example.com", "no URL"),
+        ] {
+            let why = public.check_text(text).unwrap_err();
+            assert!(why.contains(told), "{text}: {why}");
+        }
+        assert_eq!(Targets::ANY.check_text("http://127.0.0.1:1234/v1"), Ok(()));
+    }
+}

@@ -1,5 +1,6 @@
-//! Open files: every call to a provider is a connection, and a process that
-//! runs out of them fails calls that nothing is wrong with.
+//! What a worker's process needs of its machine: open files, for a call to a
+//! provider may be a connection, and a process that runs out of them fails calls
+//! that nothing is wrong with; and memory in small pages.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -20,6 +21,16 @@ pub fn allow_connections(wanted: usize) -> usize {
     match setrlimit(Resource::RLIMIT_NOFILE, raised, hard) {
         Ok(()) => room(raised),
         Err(_) => room(soft),
+    }
+}
+
+/// Memory in small pages from now on. A worker holds much that is small for a
+/// moment; in pages of two megabytes each of them keeps the whole page. For a
+/// process that starts no other: whoever it starts inherits it.
+pub fn small_pages() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = nix::sys::prctl::set_thp_disable(true) {
+        tracing::debug!(%error, "memory stays in large pages");
     }
 }
 

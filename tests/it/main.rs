@@ -29,6 +29,7 @@ mod lost_workers;
 mod matrix;
 mod messages;
 mod outages;
+mod paid_posts;
 mod policies;
 mod publish_crashes;
 mod publish_races;

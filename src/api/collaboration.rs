@@ -47,11 +47,16 @@ pub(crate) fn of(history: &WorkflowHistory, waits: &[WaitRow], age_ms: u64) -> T
     Together { timeline, collaboration }
 }
 
+/// How an attempt ends that there is no money for.
+const UNFUNDED: &str = "waiting_budget";
+
 /// What is on record, by step.
 struct Records<'a> {
     history: &'a WorkflowHistory,
     accepted: Option<Timestamp>,
     attempts: HashMap<StepIndex, Vec<&'a AttemptRow>>,
+    /// Attempts that ended because there was no money: no failures.
+    unfunded: HashMap<StepIndex, Vec<&'a AttemptRow>>,
     waits: HashMap<StepIndex, Vec<&'a WaitRow>>,
     /// The parts of expanded steps.
     parts: HashMap<StepIndex, Vec<usize>>,
@@ -64,10 +69,15 @@ impl<'a> Records<'a> {
             history,
             accepted: view.row.created_at.parse().ok(),
             attempts: HashMap::new(),
+            unfunded: HashMap::new(),
             waits: HashMap::new(),
             parts: HashMap::new(),
         };
         for attempt in &history.attempts {
+            if attempt.outcome == UNFUNDED {
+                records.unfunded.entry(attempt.step).or_default().push(attempt);
+                continue;
+            }
             // A result that was dropped because others had gone on held nobody
             // up: whoever went on is on record, too.
             if attempt.outcome != "overtaken" {
@@ -160,6 +170,15 @@ impl<'a> Records<'a> {
                 let given_up = post.filter(|_| over).map(|post| self.ms(&post.updated_at));
                 waits.push(people(self.ms(&attempt.ended_at), next.or(given_up).unwrap_or(u64::MAX)));
             }
+        }
+        for unfunded in self.unfunded.get(&step).into_iter().flatten() {
+            // Since it had begun, until whatever came next.
+            let told = self.ms(&unfunded.ended_at);
+            let from_ms = told.saturating_sub(u64::from(unfunded.duration_ms.unwrap_or(0).unsigned_abs()));
+            let next = attempts.iter().map(|attempt| attempt.from_ms.unwrap_or(attempt.to_ms));
+            let next = next.filter(|next| *next >= told).min();
+            let to_ms = next.unwrap_or(if over { told } else { u64::MAX });
+            waits.push(core::Span { kind: SpanKind::Money, from_ms, to_ms });
         }
         if let Some(post) = post
             && let Some(slot) = &post.slot_at

@@ -27,6 +27,8 @@ pub enum SpanKind {
     People,
     /// Until the post's time came.
     Slot,
+    /// Until a budget had room for its next call or post.
+    Money,
     /// It runs and is not over; since when is on no record.
     Open,
     /// It could have run, and nobody ran it.
@@ -35,8 +37,16 @@ pub enum SpanKind {
 
 impl SpanKind {
     /// Every kind.
-    pub const ALL: [Self; 7] =
-        [Self::Run, Self::Rework, Self::Retry, Self::People, Self::Slot, Self::Open, Self::Queue];
+    pub const ALL: [Self; 8] = [
+        Self::Run,
+        Self::Rework,
+        Self::Retry,
+        Self::People,
+        Self::Slot,
+        Self::Money,
+        Self::Open,
+        Self::Queue,
+    ];
 }
 
 /// A stretch of a step's time.
@@ -86,7 +96,8 @@ pub struct StepTimes {
     pub needs: Vec<usize>,
     /// Its attempts, oldest first.
     pub attempts: Vec<AttemptTimes>,
-    /// Until what it was held up: [`SpanKind::People`] or [`SpanKind::Slot`].
+    /// Until what it was held up: [`SpanKind::People`], [`SpanKind::Slot`] or
+    /// [`SpanKind::Money`].
     pub waits: Vec<Span>,
     /// Where it stands.
     pub standing: Standing,
@@ -303,7 +314,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    use super::SpanKind::{Open, People, Queue, Retry, Rework, Run, Slot};
+    use super::SpanKind::{Money, Open, People, Queue, Retry, Rework, Run, Slot};
     use super::*;
     use crate::retry::RetryPolicy;
 
@@ -470,7 +481,7 @@ mod tests {
         let time = || prop_oneof![4 => 0_u64..2_000, 1 => any::<u64>()];
         let attempt = (prop::option::of(time()), time(), any::<bool>())
             .prop_map(|(from_ms, to_ms, succeeded)| AttemptTimes { from_ms, to_ms, succeeded });
-        let wait = (prop::sample::select(vec![People, Slot]), time(), time())
+        let wait = (prop::sample::select(vec![People, Slot, Money]), time(), time())
             .prop_map(|(kind, from_ms, to_ms)| Span { kind, from_ms, to_ms });
         let standing =
             prop::sample::select(vec![Standing::Over, Standing::Over, Standing::Running, Standing::Waiting]);

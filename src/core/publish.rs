@@ -92,6 +92,23 @@ impl PostContent {
     }
 }
 
+/// What a platform takes for a post, millionths of a US dollar.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PostPrice {
+    /// For a post.
+    pub post_micros: u64,
+    /// For a post with a link; absent: as any other.
+    pub link_micros: Option<u64>,
+}
+
+impl PostPrice {
+    /// What a post costs. A link in its text is one, too.
+    pub fn of(&self, post: &PostContent) -> u64 {
+        let linked = post.link.is_some() || ["https://", "http://"].iter().any(|it| post.text.contains(it));
+        if linked { self.link_micros.unwrap_or(self.post_micros) } else { self.post_micros }
+    }
+}
+
 /// What the fleet knows about publish steps.
 ///
 /// # Errors
@@ -162,6 +179,10 @@ pub struct Receipt {
     /// Where people can see it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
+    /// What the platform says it took for it, millionths of a US dollar; absent:
+    /// what the account says a post costs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_micros: Option<u64>,
 }
 
 /// How a call to a platform ended. A closed set: an adapter says what it knows
@@ -318,6 +339,21 @@ mod tests {
         assert_eq!(post("a").hash(), post("a").hash());
         assert_ne!(post("a").hash(), post("a ").hash());
         assert_ne!(post("a").hash(), PostContent { link: Some("b".into()), ..post("a") }.hash());
+    }
+
+    #[test]
+    fn a_post_with_a_link_may_cost_more() {
+        let post =
+            |text: &str, link: Option<&str>| PostContent { text: text.into(), link: link.map(Into::into) };
+        let price = PostPrice { post_micros: 10, link_micros: Some(200) };
+        for (post, micros) in [
+            (post("Hello", None), 10),
+            (post("Hello", Some("https://a.example")), 200),
+            (post("See https://a.example", None), 200),
+        ] {
+            assert_eq!(price.of(&post), micros, "{post:?}");
+            assert_eq!(PostPrice { link_micros: None, ..price }.of(&post), 10);
+        }
     }
 
     #[test]

@@ -15,7 +15,8 @@ use uuid::Uuid;
 
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::publish::{Platforms, settings};
+use crate::platforms::Platforms;
+use crate::publish::settings;
 
 /// How often whoever asked looks for the answer.
 const CHECK_EVERY: Duration = Duration::from_millis(100);

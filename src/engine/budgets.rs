@@ -14,9 +14,10 @@ use galley_core::ids::{WorkflowKey, WorkspaceId};
 use galley_core::money::{Budget, Counter, LARGEST_LIMIT, Tokens, Waiting, admit, room};
 use galley_core::plan::Problem;
 use galley_core::run::Run;
+use galley_probe::{Bug, Point, Rescue, planted, point, seen};
 use galley_store::{
-    AttemptKey, BudgetRow, CallKey, CounterRow, DayRule, Hashes, MoneyWaitRow, ReserveWrite, Reserved,
-    SettleWrite, SpendBy, SpendRow, Store, StoreError,
+    AttemptKey, Booked, BudgetRow, CallKey, CounterRow, DayRule, Hashes, MoneyWaitRow, ReserveWrite,
+    Reserved, SettleWrite, SpendBy, SpendRow, Store, StoreError,
 };
 
 use crate::batches::Batches;
@@ -73,7 +74,7 @@ pub struct BudgetView {
 /// Where a process' calls are reserved and settled, in batches.
 pub(crate) struct Till {
     reserves: Batches<ReserveWrite, Reserved>,
-    settles: Batches<SettleWrite, ()>,
+    settles: Batches<SettleWrite, Booked>,
     rooms: Batches<(WorkflowKey, DayRule), Option<u64>>,
 }
 
@@ -84,11 +85,7 @@ impl Till {
                 async move { store.reserve(writes).await }.boxed()
             }),
             settles: Batches::new(store.clone(), |store, calls| {
-                async move {
-                    let booked = vec![(); calls.len()];
-                    store.settle(calls).await.map(|()| booked)
-                }
-                .boxed()
+                async move { store.settle(calls).await }.boxed()
             }),
             rooms: Batches::new(store.clone(), |store, asked| {
                 async move { store.rooms(&asked).await }.boxed()
@@ -121,12 +118,17 @@ impl Engine {
             agent: claim.agent.to_string(),
             provider: call.provider,
             model: call.model,
+            account: None,
             micros: call.bound_micros,
             day: policy.day_rule(),
         };
-        Ok(match self.till().reserves.ask(write).await? {
+        let reserved = self.till().reserves.ask(write).await?;
+        point(Point::CallReserved);
+        Ok(match reserved {
             Reserved::Overtaken => Funding::Overtaken,
-            Reserved::Refused(full) => Funding::Refused(no_room(&full, call.bound_micros)),
+            Reserved::Refused(full) => {
+                Funding::Refused(no_room("the next call", &full.name, &full.counter, call.bound_micros))
+            }
             Reserved::Yes { warnings } => {
                 for warning in warnings {
                     let CounterRow { name, counter, .. } = warning;
@@ -157,10 +159,45 @@ impl Engine {
         tokens: Tokens,
     ) -> Result<(), EngineError> {
         let word = if cost.is_some() { "settled" } else { "estimated" };
-        self.till().settles.ask(SettleWrite { call: call_key(claim, call), cost, tokens }).await?;
+        let write = SettleWrite { call: call_key(claim, call), cost, tokens };
+        if planted(Bug::SettleForgotten) {
+            return Ok(());
+        }
+        point(Point::CallSettling);
+        match self.till().settles.ask(write).await? {
+            Booked::Now | Booked::Before => {}
+            Booked::Late => seen(Rescue::LateBill),
+            Booked::OverBound { over_micros } => {
+                seen(Rescue::BillOverBound);
+                metrics::counter!("galley_bills_over_bound_total").increment(1);
+                tracing::warn!(
+                    workspace.id = %claim.ticket.workspace,
+                    over_micros,
+                    "a call of `{}` cost more than its bound: is the price of its model right?",
+                    claim.agent
+                );
+            }
+        }
         metrics::counter!("galley_calls_total", "bill" => word).increment(1);
         metrics::counter!("galley_spend_micros_total").increment(cost.unwrap_or(0));
         Ok(())
+    }
+
+    /// Why there is no room for an amount, for people.
+    pub(crate) async fn no_room_for(
+        &self,
+        key: WorkflowKey,
+        what: &str,
+        micros: u64,
+    ) -> Result<String, EngineError> {
+        let rule = self.recent_policy(key.workspace).await?.day_rule();
+        let rows = self.store().counters(key.workspace, Some(key.workflow), &rule).await?;
+        let full = rows.iter().find(|row| row.counter.room().is_some_and(|room| room < micros));
+        Ok(match full {
+            Some(full) => no_room(what, &full.name, &full.counter, micros),
+            // Somebody has made room since.
+            None => format!("there was no room for the {} that {what} may cost", dollars(micros)),
+        })
     }
 
     /// What a workflow's next call may cost at most; `None`: anything.
@@ -287,16 +324,16 @@ impl Engine {
 }
 
 /// Why a call is not made, for people.
-fn no_room(full: &CounterRow, micros: u64) -> String {
-    let Counter { period, limit, reserved, spent } = full.counter;
+fn no_room(who: &str, name: &str, full: &Counter, micros: u64) -> String {
+    let Counter { period, limit, reserved, spent } = *full;
     let limit = limit.unwrap_or(0);
     let what = match period.word() {
         "workflow" => "this workflow".to_owned(),
-        word => format!("the {word} {}", full.name),
+        word => format!("the {word} {name}"),
     };
     let under_way = if reserved > 0 { format!(" and {} reserved", dollars(reserved)) } else { String::new() };
     format!(
-        "the next call may cost {}, and of the {} for {what} {} are spent{under_way}",
+        "{who} may cost {}, and of the {} for {what} {} are spent{under_way}",
         dollars(micros),
         dollars(limit),
         dollars(spent)
@@ -342,7 +379,10 @@ pub async fn fund_waiting(engine: &Engine) -> Result<usize, EngineError> {
         let mut orphans = Vec::new();
         for (wait, verdict) in let_on.into_iter().zip(&applied.verdicts) {
             match verdict {
-                Verdict::Done => funded += 1,
+                Verdict::Done => {
+                    seen(Rescue::Funded);
+                    funded += 1;
+                }
                 // A wait whose run refused it (or is gone) waits for nobody.
                 Verdict::Refused(_) | Verdict::Gone => orphans.push(wait),
                 Verdict::Unstorable(_) | Verdict::Overtaken(_) => {}
@@ -418,15 +458,20 @@ pub async fn charge_lost(engine: &Engine) -> Result<usize, EngineError> {
                 },
                 call: call.call,
             },
-            cost: None,
+            cost: planted(Bug::LostCallDropped).then_some(0),
             tokens: Tokens::default(),
         })
         .collect();
-    let charged = lost.len();
+    if lost.is_empty() {
+        return Ok(0);
+    }
+    point(Point::CallsLost);
+    let booked = engine.store().settle(lost).await?;
+    let charged = booked.iter().filter(|booked| **booked != Booked::Before).count();
     if charged > 0 {
+        seen(Rescue::LostCallCharged);
         tracing::warn!(calls = charged, "calls of lost attempts are charged at their bound");
         metrics::counter!("galley_calls_total", "bill" => "lost").increment(charged as u64);
-        engine.store().settle(lost).await?;
     }
     Ok(charged)
 }

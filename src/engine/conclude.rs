@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::claim::Claimed;
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::paid;
 use crate::planted::sent_first;
 use crate::publish::{Begin, Sending};
 use crate::transition::{AuditedAct, PostRecord, Verdict};
@@ -58,16 +59,21 @@ impl Engine {
         };
         let (event, mut record) = match sent {
             Sent::Published(receipt) => {
-                (Event::Succeeded { token }, published(claim, sending, duration_ms, receipt))
+                let cost = receipt.cost_micros.unwrap_or(sending.price_micros);
+                let mut record = published(claim, sending, duration_ms, receipt, cost);
+                record.ops.extend(self.billed(claim, sending, cost).await?);
+                (Event::Succeeded { token }, record)
             }
             Sent::Refused(why) => {
-                let ops = vec![told(&effect_key, "failed", why), PostOp::FreeQuota { effect_key }];
+                let mut ops = vec![told(&effect_key, "failed", why), PostOp::FreeQuota { effect_key }];
+                ops.extend(paid::settled(sending.price_micros, Some(0)));
                 let attempt = attempt("failed", "refused", why);
                 let failure = Failure::Permanent;
                 (Event::Failed { token, failure }, PostRecord { ops, attempt, ..PostRecord::default() })
             }
             Sent::NotSent { why, retry_after_ms } => {
-                let ops = vec![told(&effect_key, "not_sent", why), PostOp::FreeQuota { effect_key }];
+                let mut ops = vec![told(&effect_key, "not_sent", why), PostOp::FreeQuota { effect_key }];
+                ops.extend(paid::settled(sending.price_micros, Some(0)));
                 let (failure, outcome) = match *retry_after_ms {
                     Some(retry_after_ms) => (Failure::Throttled { retry_after_ms }, "throttled"),
                     None => (Failure::Transient, "failed"),
@@ -80,6 +86,9 @@ impl Engine {
                 let mut ops = vec![told(&effect_key, "unknown", why)];
                 if planted(Bug::SlotFreedOnUnknown) {
                     ops.push(PostOp::FreeQuota { effect_key });
+                }
+                if planted(Bug::PostUnpaid) {
+                    ops.extend(paid::settled(sending.price_micros, Some(0)));
                 }
                 let attempt = attempt("unknown", "unknown_outcome", why);
                 (Event::Unsure { token }, PostRecord { ops, attempt, ..PostRecord::default() })
@@ -146,11 +155,14 @@ impl Engine {
         &self,
         claim: &Claimed,
         effect_key: &str,
+        price_micros: u64,
         why: String,
     ) -> Result<(), EngineError> {
+        let mut ops = vec![told(effect_key, "in_doubt", &why)];
+        ops.extend(paid::settled(price_micros, None));
         let record = PostRecord {
             attempt: Some(attempt_of(claim, None, "unknown", "in_doubt", &why)),
-            ops: vec![told(effect_key, "in_doubt", &why)],
+            ops,
             ..PostRecord::default()
         };
         self.publish_event(claim, Event::Doubted { token: claim.token }, record).await?;
@@ -183,7 +195,13 @@ fn told(effect_key: &str, state: &'static str, why: &str) -> PostOp {
     }
 }
 
-fn published(claim: &Claimed, sending: &Sending, duration_ms: u32, receipt: &Receipt) -> PostRecord {
+fn published(
+    claim: &Claimed,
+    sending: &Sending,
+    duration_ms: u32,
+    receipt: &Receipt,
+    cost_micros: u64,
+) -> PostRecord {
     let remote_id = clean(&receipt.remote_id);
     let link = receipt.link.as_deref().map(clean);
     let output =
@@ -200,7 +218,7 @@ fn published(claim: &Claimed, sending: &Sending, duration_ms: u32, receipt: &Rec
         result: Some(ResultWrite {
             attempt: attempt_key(claim),
             duration_ms,
-            usage: Usage::default(),
+            usage: Usage { cost_micros, ..Usage::default() },
             output: output.to_string().into(),
             sealed: None,
         }),
@@ -214,7 +232,7 @@ fn clean(text: &str) -> String {
     text.chars().filter(|c| *c != '\0').take(2_000).collect()
 }
 
-fn attempt_key(claim: &Claimed) -> AttemptKey {
+pub(crate) fn attempt_key(claim: &Claimed) -> AttemptKey {
     AttemptKey {
         key: claim.key(),
         step: claim.token.step,
@@ -224,7 +242,7 @@ fn attempt_key(claim: &Claimed) -> AttemptKey {
     }
 }
 
-fn attempt_of(
+pub(crate) fn attempt_of(
     claim: &Claimed,
     duration_ms: Option<u32>,
     outcome: &'static str,

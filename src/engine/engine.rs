@@ -19,7 +19,7 @@ use crate::cache::Caches;
 use crate::coordinate::Lessons;
 use crate::error::EngineError;
 use crate::fleet::Fleet;
-use crate::publish::Platforms;
+use crate::platforms::Platforms;
 use crate::transition::Applied;
 use crate::vault::Keyring;
 

@@ -17,6 +17,7 @@ use serde_json::json;
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::paid;
 use crate::publish::{ask, parsed, settings};
 use crate::transition::{Command, PostRecord, Record, Verdict};
 
@@ -321,7 +322,8 @@ impl Engine {
         };
         let key = WorkflowKey { workspace, workflow: post.workflow };
         let free = PostOp::FreeQuota { effect_key: effect_key.clone() };
-        let (how, word, ops) = match &resolution {
+        let price = publication.price_micros;
+        let (how, word, mut ops) = match &resolution {
             Resolution::Published { remote_id, link } => {
                 let op = conclude("published", remote_id.clone(), link.clone());
                 (Settlement::Published, "published", vec![op])
@@ -333,6 +335,8 @@ impl Engine {
                 (Settlement::GivenUp, "given_up", vec![conclude("failed", None, None), free])
             }
         };
+        let cost = if matches!(how, Settlement::Published) { price } else { 0 };
+        ops.extend(paid::settled(price, Some(cost)));
         let result = match &resolution {
             Resolution::Published { remote_id, link } => {
                 Some(self.resolved_result(key, &post, &publication, remote_id.as_deref(), link.as_deref()))
@@ -381,7 +385,7 @@ impl Engine {
                 session: SessionId(0),
             },
             duration_ms: 0,
-            usage: Usage::default(),
+            usage: Usage { cost_micros: publication.price_micros, ..Usage::default() },
             output: output.to_string().into(),
             sealed: None,
         }

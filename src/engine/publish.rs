@@ -9,12 +9,10 @@
 
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use galley_core::automation::Gate;
 use galley_core::decide::{Event, Refusal};
 use galley_core::hash;
 use galley_core::ids::{AgentType, ApprovalId, PostId, WorkspaceId};
-use galley_core::plan::Problem;
 use galley_core::publish::{Capability, Next, PostContent, after, content_of, target_of};
 use galley_core::report::StepError;
 use galley_core::run::Run;
@@ -29,42 +27,12 @@ use uuid::Uuid;
 use crate::claim::Claimed;
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::paid;
 use crate::planted::sends_first;
+use crate::platforms::Platforms;
 use crate::policy::{Policy, instant};
 use crate::transition::{Command, PostRecord, Record, Verdict};
 use crate::vault::NO_KEYS;
-
-/// What the engine asks about platforms; answered by whoever has the adapters.
-#[async_trait]
-pub trait Platforms: Send + Sync + std::fmt::Debug {
-    /// The platforms there are adapters for.
-    fn names(&self) -> Vec<String>;
-
-    /// What the platform can tell about a post that may be out; `None` for a
-    /// platform nobody knows.
-    fn capability(&self, platform: &str, settings: &Value) -> Option<Capability>;
-
-    /// Whether an account can be used; empty when it can.
-    fn check_account(&self, platform: &str, settings: &Value, credential: &SecretString) -> Vec<Problem>;
-
-    /// Whether the platform would take the post as it is.
-    ///
-    /// # Errors
-    /// A sentence that says why not.
-    fn check_post(&self, platform: &str, settings: &Value, post: &PostContent) -> Result<(), String>;
-
-    /// Tries an account without any effect.
-    ///
-    /// # Errors
-    /// A sentence that says what is wrong.
-    async fn test(
-        &self,
-        platform: &str,
-        account: &str,
-        settings: &Value,
-        credential: &SecretString,
-    ) -> Result<String, String>;
-}
 
 /// A post that may be sent now, or asked for.
 #[derive(Clone, Debug)]
@@ -90,6 +58,8 @@ pub struct Sending {
     /// An earlier call may have put it there, and nobody looked: that this call
     /// did not says nothing about the post.
     pub doubtful: bool,
+    /// What was reserved for it, millionths of a US dollar; 0: it is free.
+    pub price_micros: u64,
     /// Whatever was sent shows by now: a look that does not find it proves that
     /// it is not there.
     pub settled: bool,
@@ -268,7 +238,8 @@ impl Engine {
         if let Some(begin) = self.wait_for_slot(claim, found).await? {
             return Ok(begin);
         }
-        self.intend(claim, found, approval, content, begun).await
+        let price = platforms.price(&found.account.platform, &found.settings, &content);
+        self.intend(claim, found, approval, content, price, begun).await
     }
 
     /// A post that somebody may have sent.
@@ -283,7 +254,8 @@ impl Engine {
             Ok(sending) => sending,
             Err(problem) => {
                 // Nobody can look without the credential.
-                self.doubt(claim, &publication.effect_key, problem.message).await?;
+                let (key, price) = (&publication.effect_key, publication.price_micros);
+                self.doubt(claim, key, price, problem.message).await?;
                 return Ok(Begin::Nothing);
             }
         };
@@ -302,7 +274,8 @@ impl Engine {
                     Capability::Idempotent { .. } => KEY_GONE,
                     _ => "the platform cannot be asked whether the post is there",
                 };
-                self.doubt(claim, &publication.effect_key, told.into()).await?;
+                let (key, price) = (&publication.effect_key, publication.price_micros);
+                self.doubt(claim, key, price, told.into()).await?;
                 Ok(Begin::Nothing)
             }
         }
@@ -344,7 +317,7 @@ impl Engine {
             // Somebody else's by now.
             _ => return Ok(Begin::Nothing),
         };
-        self.doubt(claim, &sending.effect_key, why.into()).await?;
+        self.doubt(claim, &sending.effect_key, sending.price_micros, why.into()).await?;
         Ok(Begin::Nothing)
     }
 
@@ -407,6 +380,7 @@ impl Engine {
         found: &Found,
         approval: Option<ApprovalId>,
         content: PostContent,
+        price_micros: u64,
         begun: Instant,
     ) -> Result<Option<Begin>, EngineError> {
         let (post, policy) = (&found.post, &found.policy);
@@ -433,6 +407,7 @@ impl Engine {
             approval,
             nonce: claim.token.nonce.0,
             window_ms: millis(window),
+            price_micros,
         })));
         if !found.publication.as_ref().is_some_and(|publication| publication.quota_held) {
             ops.push(PostOp::TakeQuota {
@@ -444,6 +419,10 @@ impl Engine {
                 day: policy.day_rule(),
                 window_ms: millis(window),
             });
+        }
+        if price_micros > 0 {
+            let (platform, account) = (&found.account.platform, &found.account.name);
+            ops.push(paid::reservation(self, claim, platform, account, price_micros).await?);
         }
         let sending = |intended_at| {
             Begin::Send(Box::new(Sending {
@@ -457,6 +436,7 @@ impl Engine {
                 credential,
                 not_after: begun + window,
                 doubtful: false,
+                price_micros,
                 settled: false,
             }))
         };
@@ -476,6 +456,9 @@ impl Engine {
                     true => Ok(None),
                     false => Ok(Some(self.postpone(claim, Some(post.id), 60_000, moved).await?)),
                 };
+            }
+            Verdict::Overtaken(Overtaken::NoMoney) => {
+                return self.wait_for_money(claim, post.id, price_micros).await.map(Some);
             }
             Verdict::Overtaken(what) => {
                 let policy = what == Overtaken::Config;
@@ -527,6 +510,7 @@ impl Engine {
             // From the moment of the intent, not from now: whoever resolves it
             // waits no longer than that.
             not_after: begun + Duration::from_millis(u64::try_from(publication.left_ms).unwrap_or(0)),
+            price_micros: publication.price_micros,
             doubtful: publication.sends > 1 || publication.state != "intent",
             settled: has_settled(found.capability, publication.left_ms),
         }))

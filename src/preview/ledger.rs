@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::{
     network::App,
-    posts::{Endpoint, Post},
+    posts::{Endpoint, Post, is_free},
 };
 
 /// Every post that the network still knows, in the order of publishing.
@@ -43,6 +43,9 @@ pub struct Entry {
     pub text: String,
     /// When it appeared.
     pub at: Timestamp,
+    /// What the network took for it, millionths of a US dollar.
+    #[serde(rename = "costMicros", skip_serializing_if = "is_free")]
+    pub cost_micros: u64,
 }
 
 /// Numbers of posts.
@@ -57,6 +60,8 @@ pub struct Counts {
     pub by_endpoint: BTreeMap<Endpoint, u64>,
     /// Posts too many: a key with three posts counts two.
     pub duplicates: u64,
+    /// What the network took for the kept posts, millionths of a US dollar.
+    pub cost_micros: u64,
 }
 
 /// A key with more than one post.
@@ -78,9 +83,15 @@ impl Ledger {
             *by_endpoint.entry(post.endpoint).or_default() += 1;
         }
         let duplicates = duplicates(posts.clone());
+        let cost_micros = posts.clone().map(|post| post.cost_micros).sum();
         let posts: Vec<Entry> = posts.map(Entry::of).collect();
-        let counts =
-            Counts { posts: ever, kept: posts.len() as u64, by_endpoint, duplicates: too_many(&duplicates) };
+        let counts = Counts {
+            posts: ever,
+            kept: posts.len() as u64,
+            by_endpoint,
+            duplicates: too_many(&duplicates),
+            cost_micros,
+        };
         Self { posts, counts, duplicates }
     }
 }
@@ -95,6 +106,7 @@ impl Entry {
             key: post.key.clone(),
             text: post.text.clone(),
             at: post.at,
+            cost_micros: post.cost_micros,
         }
     }
 }

@@ -40,5 +40,5 @@ pub use error::{Invalid, PreviewError};
 pub use faults::{Fault, FaultKind, FaultTarget, SetFault};
 pub use ledger::{Counts, Duplicate, Entry, Ledger};
 pub use network::{PreviewNetwork, PreviewOptions};
-pub use posts::Endpoint;
+pub use posts::{Endpoint, Price};
 pub use waiting::{WaitingPost, WaitingSource};

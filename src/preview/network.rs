@@ -18,6 +18,7 @@ use crate::{
     faults::{Fault, SetFault},
     ledger::Ledger,
     platform::Platform,
+    posts::Price,
     router,
     waiting::WaitingSource,
 };
@@ -135,6 +136,17 @@ impl PreviewNetwork {
     pub fn add_account(&self, handle: &str, display_name: &str) -> Result<Account, Invalid> {
         let added = self.app.platform().add_account(handle, display_name);
         added.map_err(|error| Invalid::new("account", ApiError::into_message(error)))
+    }
+
+    /// Sets what a post costs from now on.
+    ///
+    /// # Errors
+    ///
+    /// When a number is out of range.
+    pub fn set_price(&self, price: Price) -> Result<(), Invalid> {
+        price.check()?;
+        self.app.platform().price = price;
+        Ok(())
     }
 
     /// Sets a fault.

@@ -92,6 +92,7 @@ struct Scene {
     faults: Vec<Fault>,
     posts: u64,
     duplicates: u64,
+    cost_micros: u64,
     /// `None`: nobody answered in time.
     waiting: Option<Vec<WaitingPost>>,
     now: Timestamp,
@@ -113,6 +114,7 @@ impl Scene {
             faults: platform.faults.list().into_iter().filter(|fault| !fault.used_up()).collect(),
             posts: platform.ever(),
             duplicates: too_many(&duplicates(platform.posts())),
+            cost_micros: platform.posts().map(|post| post.cost_micros).sum(),
             waiting,
             now: Timestamp::now(),
             zone: TimeZone::system(),

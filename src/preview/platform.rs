@@ -21,7 +21,7 @@ use crate::{
     fields,
     journal::{Journal, Line, Stored},
     ledger::Ledger,
-    posts::{Endpoint, Order, Post},
+    posts::{Endpoint, Order, Post, Price},
 };
 
 /// Posts kept, the newest ones. Keys of older posts are forgotten with them, as
@@ -35,6 +35,8 @@ pub(crate) struct Published {
     pub(crate) id: String,
     /// The key was known: this is the post of an earlier request.
     pub(crate) repeated: bool,
+    /// What was taken for the post, millionths of a US dollar.
+    pub(crate) cost_micros: u64,
 }
 
 pub(crate) struct Platform {
@@ -49,6 +51,8 @@ pub(crate) struct Platform {
     /// Posts ever.
     count: watch::Sender<u64>,
     pub(crate) faults: Switchboard,
+    /// What a post costs.
+    pub(crate) price: Price,
     journal: Option<Journal>,
 }
 
@@ -62,6 +66,7 @@ impl Platform {
             keys: HashMap::new(),
             count: watch::Sender::new(0),
             faults: Switchboard::new(),
+            price: Price::default(),
             journal: None,
         };
         if let Some(file) = file {
@@ -157,7 +162,8 @@ impl Platform {
             && let Some(key) = &order.key
             && let Some(first) = self.posts_with_key(Endpoint::Idempotent, &order.account, key).next()
         {
-            return Ok(Published { id: first.id.clone(), repeated: true });
+            let cost_micros = first.cost_micros;
+            return Ok(Published { id: first.id.clone(), repeated: true, cost_micros });
         }
         let post = Post {
             seq: self.ever() + 1,
@@ -169,11 +175,12 @@ impl Platform {
             link: order.draft.link.clone(),
             created_at: order.draft.created_at,
             at: now(),
+            cost_micros: self.price.of(&order.draft),
         };
         self.write(&Line::Post(&post))?;
-        let id = post.id.clone();
+        let (id, cost_micros) = (post.id.clone(), post.cost_micros);
         self.keep_post(post);
-        Ok(Published { id, repeated: false })
+        Ok(Published { id, repeated: false, cost_micros })
     }
 
     fn keep_post(&mut self, post: Post) {

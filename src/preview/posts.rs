@@ -87,4 +87,49 @@ pub(crate) struct Post {
     pub(crate) created_at: Option<Timestamp>,
     /// When it appeared, by this computer's clock.
     pub(crate) at: Timestamp,
+    /// What the network took for it, millionths of a US dollar.
+    #[serde(default, skip_serializing_if = "is_free")]
+    pub(crate) cost_micros: u64,
+}
+
+/// What the network takes for a post, millionths of a US dollar; at first
+/// nothing. Never stored: a restarted network is free again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Price {
+    /// For a post.
+    pub post_micros: u64,
+    /// For a post with a link; absent: as any other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_micros: Option<u64>,
+}
+
+impl Price {
+    /// The most that is believed: ten thousand dollars for a post.
+    const MOST: u64 = 10_000_000_000;
+
+    pub(crate) fn check(&self) -> Result<(), Invalid> {
+        for (field, micros) in
+            [("postMicros", self.post_micros), ("linkMicros", self.link_micros.unwrap_or(0))]
+        {
+            if micros > Self::MOST {
+                return Err(Invalid::new(
+                    field,
+                    format!("must be at most {} (ten thousand dollars)", Self::MOST),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn of(&self, draft: &Draft) -> u64 {
+        let text = &draft.text;
+        let linked = draft.link.is_some() || text.contains("https://") || text.contains("http://");
+        if linked { self.link_micros.unwrap_or(self.post_micros) } else { self.post_micros }
+    }
+}
+
+/// Whether nothing was taken.
+pub(crate) fn is_free(micros: &u64) -> bool {
+    *micros == 0
 }

@@ -149,11 +149,20 @@ async fn act_out(app: &App, hit: Hit, reply: Option<Response>) -> Result<Respons
 }
 
 fn receipt(app: &App, published: &Published) -> Response {
-    let url = post_url(app, &published.id);
+    let mut receipt = json!({ "id": published.id, "url": post_url(app, &published.id) });
+    tell_cost(&mut receipt, published.cost_micros);
     if published.repeated {
-        Json(json!({ "id": published.id, "url": url, "repeated": true })).into_response()
+        receipt["repeated"] = true.into();
+        Json(receipt).into_response()
     } else {
-        (StatusCode::CREATED, Json(json!({ "id": published.id, "url": url }))).into_response()
+        (StatusCode::CREATED, Json(receipt)).into_response()
+    }
+}
+
+/// A network that is free says nothing of money.
+fn tell_cost(shown: &mut serde_json::Value, micros: u64) {
+    if micros > 0 {
+        shown["costMicros"] = micros.into();
     }
 }
 
@@ -194,14 +203,16 @@ pub(crate) async fn look(
 
 fn found(app: &App, platform: &Platform, account: &str, key: &str) -> Response {
     let shown = |post: &Post| {
-        json!({
+        let mut shown = json!({
             "id": post.id,
             "url": post_url(app, &post.id),
             "text": post.text,
             "link": post.link,
             "createdAt": post.created_at,
             "at": post.at,
-        })
+        });
+        tell_cost(&mut shown, post.cost_micros);
+        shown
     };
     let posts: Vec<_> = platform.posts_with_key(Endpoint::Verifiable, account, key).map(shown).collect();
     Json(json!({ "posts": posts })).into_response()

@@ -13,7 +13,9 @@ use axum::{
 };
 use serde_json::json;
 
-use crate::{accounts, answer::ApiError, faults::SetFault, ledger, network::App, page, publish, read};
+use crate::{
+    accounts, answer::ApiError, faults::SetFault, ledger, network::App, page, posts::Price, publish, read,
+};
 
 pub(crate) fn router(app: Arc<App>) -> Router {
     let api = Router::new()
@@ -23,6 +25,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/verifiable/posts", post(publish::verifiable).get(publish::look))
         .route("/api/blind/posts", post(publish::blind))
         .route("/api/ledger", get(ledger::show))
+        .route("/api/price", get(show_price).put(set_price))
         .route("/api/faults", post(set_fault).get(list_faults).delete(clear_faults))
         .route("/api/faults/{id}", delete(delete_fault));
     let pages = Router::new()
@@ -68,6 +71,23 @@ async fn wrong_method(method: Method, uri: Uri) -> Response {
 
 fn is_api(uri: &Uri) -> bool {
     uri.path() == "/api" || uri.path().starts_with("/api/")
+}
+
+// -- what a post costs
+
+async fn show_price(State(app): State<Arc<App>>) -> Json<Price> {
+    Json(app.platform().price)
+}
+
+async fn set_price(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Price>, ApiError> {
+    let price: Price = read::json(&headers, body).await?;
+    price.check()?;
+    app.platform().price = price;
+    Ok(Json(price))
 }
 
 // -- faults

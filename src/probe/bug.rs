@@ -76,6 +76,16 @@ crate::names::names! {
         ApprovalNotBound = "approval_not_bound",
         /// Time does not end a question: a late yes counts.
         ExpiredApprovalCounts = "expired_approval_counts",
+        /// What there is room for is read without a lock: of two calls at once
+        /// both find the last cent.
+        ReserveUnlocked = "reserve_unlocked",
+        /// A bill is not booked: its reservation stays.
+        SettleForgotten = "settle_forgotten",
+        /// The reservation of a lost call is dropped: what it cost is on no
+        /// ledger.
+        LostCallDropped = "lost_call_dropped",
+        /// A post of unknown outcome gives its money back.
+        PostUnpaid = "post_unpaid",
         /// An event stream goes on behind the next number, as if numbers were
         /// rows: what changed right behind the last one told is never told.
         EventsById = "events_by_id",

@@ -85,6 +85,12 @@ crate::names::names! {
         ScheduleCommitted = "schedule.committed",
         /// A time that becomes no workflow is passed; nobody was told.
         SchedulePassed = "schedule.passed",
+        /// What a call may cost is reserved; nothing was asked.
+        CallReserved = "call.reserved",
+        /// What a call came to is known; it is not booked.
+        CallSettling = "call.settling",
+        /// Calls of lost attempts are known; none is charged.
+        CallsLost = "calls.lost",
         /// Places that nobody holds are known; they are not freed.
         PlacesRead = "places.read",
         /// Late questions are read; none is ended.

@@ -110,5 +110,15 @@ crate::names::names! {
         QueueHealed = "queue_healed",
         /// An undecodable queue member was dropped.
         QueueGarbage = "queue_garbage",
+        /// A bill was larger than what was reserved for it, and was booked.
+        BillOverBound = "bill_over_bound",
+        /// A call of a lost attempt was charged at its bound.
+        LostCallCharged = "lost_call_charged",
+        /// A bill came after its call was charged at its bound.
+        LateBill = "late_bill",
+        /// A step that waited for money went on.
+        Funded = "funded",
+        /// A post waits for money.
+        PostUnfunded = "post_unfunded",
     }
 }

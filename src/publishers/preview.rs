@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::http::{Answer, Body, Failed, Http};
 use crate::publisher::{Account, Outgoing, Publisher};
 use crate::registry::{Options, SetupError};
-use crate::settings::{Reader, check_link, check_token, sentence};
+use crate::settings::{PRICES, Reader, check_link, check_token, sentence};
 use crate::verdict::receipt;
 
 /// Longest post, in characters.
@@ -112,7 +112,8 @@ impl Endpoint {
 
 impl Settings {
     fn read(settings: &Value, targets: Targets) -> Result<Self, Vec<Problem>> {
-        let mut reader = Reader::new(settings, &["url", "endpoint"]);
+        let mut reader = Reader::new(settings, &["url", "endpoint", PRICES[0], PRICES[1]]);
+        reader.prices();
         let url = reader.target(targets);
         if url.as_ref().is_some_and(|url| url.query().is_some()) {
             reader.problem("settings.url", "must not hold a `?`: give the network's address alone");
@@ -145,7 +146,7 @@ impl Publisher for Preview {
     }
 
     fn description(&self) -> &'static str {
-        "Galley's own preview network; settings: url, endpoint (idempotent, verifiable, blind)"
+        "Galley's own preview network; settings: url, endpoint (idempotent, verifiable, blind), postMicros, linkMicros"
     }
 
     fn capability(&self, settings: &Value) -> Capability {

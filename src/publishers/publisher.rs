@@ -4,9 +4,11 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 use galley_core::plan::Problem;
-use galley_core::publish::{Capability, Looked, PostContent, Sent};
+use galley_core::publish::{Capability, Looked, PostContent, PostPrice, Sent};
 use secrecy::SecretString;
 use serde_json::Value;
+
+use crate::settings::price_of;
 
 /// An account on a platform, ready to be used. Its `Debug` does not show the
 /// credential.
@@ -60,6 +62,13 @@ pub trait Publisher: Send + Sync + Debug {
     /// # Errors
     /// Why it would not, and what to change.
     fn check_post(&self, settings: &Value, post: &PostContent) -> Result<(), String>;
+
+    /// What the platform takes for a post, which is what may be reserved for
+    /// it: never less than what it bills. As the account's settings say; a
+    /// platform without a price is free.
+    fn price(&self, settings: &Value) -> PostPrice {
+        price_of(settings)
+    }
 
     /// Sends the post, once, within
     /// [`SEND_TIMEOUT`](galley_core::publish::SEND_TIMEOUT). Whatever is not

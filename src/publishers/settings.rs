@@ -1,12 +1,25 @@
 //! Reading an adapter's settings and judging an account, with the place of
 //! every problem.
 
+use galley_core::money::LARGEST_LIMIT;
 use galley_core::plan::Problem;
+use galley_core::publish::PostPrice;
 use galley_reach::Targets;
 use reqwest::Url;
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
+
+
+/// The settings in which an account says what a post costs, millionths of a US
+/// dollar: any, and one with a link.
+pub(crate) const PRICES: [&str; 2] = ["postMicros", "linkMicros"];
+
+/// What an account's settings say a post costs; nothing: it is free.
+pub(crate) fn price_of(settings: &Value) -> PostPrice {
+    let [post, link] = PRICES.map(|name| settings.get(name).and_then(Value::as_u64));
+    PostPrice { post_micros: post.unwrap_or(0), link_micros: link }
+}
 
 /// Settings being read; gathers what is wrong with them.
 pub(crate) struct Reader<'a> {
@@ -41,6 +54,17 @@ impl<'a> Reader<'a> {
             _ => {
                 self.problem(&format!("settings.{name}"), "must be a text");
                 None
+            }
+        }
+    }
+
+    /// Checks what a post costs, which may be left out.
+    pub(crate) fn prices(&mut self) {
+        for name in PRICES {
+            let Some(value) = self.fields.and_then(|fields| fields.get(name)) else { continue };
+            if value.as_u64().is_none_or(|micros| micros > LARGEST_LIMIT) {
+                let told = "must be a whole number of millionths of a US dollar, at most 10000000000000";
+                self.problem(&format!("settings.{name}"), told);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What an answer, or the lack of one, says about the post it was for. The
 //! rules that hold for every platform; an adapter judges its successes.
 
+use galley_core::money::LARGEST_LIMIT;
 use galley_core::publish::{Receipt, Sent};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -84,7 +85,7 @@ impl Answer {
 const LONGEST_ID: usize = 200;
 
 /// The receipt in a post as a platform describes it: `id`, a text or a whole
-/// number, and perhaps `url`.
+/// number, and perhaps `url` and what it took for it, `costMicros`.
 pub(crate) fn receipt(post: &Value) -> Option<Receipt> {
     let remote_id = match post.get("id")? {
         Value::String(id) => id.clone(),
@@ -92,7 +93,9 @@ pub(crate) fn receipt(post: &Value) -> Option<Receipt> {
         _ => return None,
     };
     let fits = (1..=LONGEST_ID).contains(&remote_id.len()) && !remote_id.chars().any(char::is_control);
-    fits.then(|| Receipt { remote_id, link: link(post) })
+    let cost_micros =
+        post.get("costMicros").and_then(Value::as_u64).filter(|micros| *micros <= LARGEST_LIMIT);
+    fits.then(|| Receipt { remote_id, link: link(post), cost_micros })
 }
 
 /// Where people can see a post, if the platform says so.

@@ -19,7 +19,7 @@ use standardwebhooks::{
 use crate::http::{Answer, Failed, Http};
 use crate::publisher::{Account, Outgoing, Publisher};
 use crate::registry::{Options, SetupError};
-use crate::settings::{Reader, check_link, sentence};
+use crate::settings::{PRICES, Reader, check_link, sentence};
 use crate::verdict::receipt;
 
 /// For how long a receiver must know an id again, seconds.
@@ -71,7 +71,8 @@ impl Webhook {
 
     /// Where the account's posts go.
     fn target(&self, settings: &Value) -> Result<Url, Vec<Problem>> {
-        let mut reader = Reader::new(settings, &["url"]);
+        let mut reader = Reader::new(settings, &["url", PRICES[0], PRICES[1]]);
+        reader.prices();
         let url = reader.target(self.http.targets());
         reader.end(url)
     }
@@ -124,7 +125,7 @@ impl Publisher for Webhook {
     }
 
     fn description(&self) -> &'static str {
-        "Any endpoint, by a signed Standard Webhook; settings: url; credential: its whsec_ secret"
+        "Any endpoint, by a signed Standard Webhook; settings: url, postMicros, linkMicros; credential: its whsec_ secret"
     }
 
     fn capability(&self, _settings: &Value) -> Capability {
@@ -199,7 +200,7 @@ fn judge(answer: &Answer, id: String, credential: &SecretString) -> Sent {
             let body = answer.json();
             let told = body.as_ref().and_then(receipt);
             let link = body.as_ref().and_then(crate::verdict::link);
-            Sent::Published(told.unwrap_or(Receipt { remote_id: id, link }))
+            Sent::Published(told.unwrap_or(Receipt { remote_id: id, link, cost_micros: None }))
         }
         410 => Sent::Refused(format!("{}: the endpoint is gone for good", answer.said(credential))),
         _ => answer.sent(credential),

@@ -72,6 +72,9 @@ pub enum Overtaken {
     /// The day has no place left.
     #[error("the day has no place left")]
     DayFull,
+    /// A budget has no room.
+    #[error("the budget has no room")]
+    NoMoney,
     /// The day is about to end.
     #[error("the day is about to end")]
     DayEnds,

@@ -3,6 +3,9 @@
 //!
 //! What is written to it, and in which order locks are taken:
 //! `crate::reserving`.
+//!
+//! A post is a call, too: its reservation is written by its intent and settled
+//! by the transaction that writes what became of it.
 
 use galley_core::decide::Token;
 use galley_core::ids::{Nonce, WorkflowKey, WorkspaceId};
@@ -38,6 +41,8 @@ pub struct ReserveWrite {
     pub provider: String,
     /// For which model.
     pub model: String,
+    /// The account that is published to, for a post.
+    pub account: Option<String>,
     /// The most it can cost, millionths of a US dollar.
     pub micros: u64,
     /// What a day is.
@@ -70,6 +75,22 @@ pub struct SettleWrite {
     pub tokens: Tokens,
 }
 
+/// What became of a bill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Booked {
+    /// It is booked.
+    Now,
+    /// It is booked in place of an estimate.
+    Late,
+    /// It is booked, and more than what was reserved for it.
+    OverBound {
+        /// By how much, millionths of a US dollar.
+        over_micros: u64,
+    },
+    /// It was booked before, or its workspace is erased.
+    Before,
+}
+
 /// A reservation that nobody has settled.
 #[derive(Clone, Copy, Debug)]
 pub struct OpenCall {
@@ -94,9 +115,11 @@ pub enum SpendBy {
     Model,
     /// Workflows.
     Workflow,
+    /// Accounts of posts that cost something.
+    Account,
 }
 
-/// Spend of one day, agent, model or workflow.
+/// Spend of one day, agent, model, workflow or account.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SpendRow {
     /// Which.
@@ -117,14 +140,14 @@ pub struct SpendRow {
 
 impl Store {
     /// Reservations of sessions that are over, and older ones of any, oldest
-    /// first.
+    /// first. Those of posts wait for what becomes of the post.
     ///
     /// # Errors
     /// Postgres is away.
     pub async fn lost_calls(&self, older_s: i64, limit: i64) -> Result<Vec<OpenCall>, StoreError> {
         let rows = sqlx::query(
             "SELECT workspace_id, workflow_id, step, epoch, nonce, call, session FROM spend
-              WHERE state = 'reserved'
+              WHERE state = 'reserved' AND account IS NULL
                 AND (reserved_at < galley_now() - $1 * interval '1 s'
                      OR NOT EXISTS (SELECT 1 FROM sessions s WHERE s.id = spend.session AND s.closed_at IS NULL))
               ORDER BY reserved_at LIMIT $2",
@@ -166,13 +189,14 @@ impl Store {
             SpendBy::Agent => ("agent", "5 DESC, 1"),
             SpendBy::Model => ("provider || ':' || model", "5 DESC, 1"),
             SpendBy::Workflow => ("workflow_id::text", "5 DESC, 1"),
+            SpendBy::Account => ("account", "5 DESC, 1"),
         };
         let query = format!(
             "SELECT {column}, count(*), sum(tokens_in)::int8, sum(tokens_out)::int8, sum(cost_micros)::int8,
                     coalesce(sum(cost_micros) FILTER (WHERE state = 'estimated'), 0)::int8,
                     coalesce(sum(reserved_micros) FILTER (WHERE state = 'reserved'), 0)::int8
                FROM spend
-              WHERE workspace_id = $1 AND day BETWEEN $2::date AND $3::date
+              WHERE workspace_id = $1 AND day BETWEEN $2::date AND $3::date AND {column} IS NOT NULL
               GROUP BY 1 ORDER BY {order} LIMIT 1000"
         );
         let rows = sqlx::query(AssertSqlSafe(query))

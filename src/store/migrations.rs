@@ -23,6 +23,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (12, "coordinator", include_str!("../../migrations/0012_coordinator.sql")),
     (13, "messages", include_str!("../../migrations/0013_messages.sql")),
     (14, "gateway", include_str!("../../migrations/0014_gateway.sql")),
+    (15, "paid_posts", include_str!("../../migrations/0015_paid_posts.sql")),
     (16, "providers", include_str!("../../migrations/0016_providers.sql")),
     (18, "savings", include_str!("../../migrations/0018_savings.sql")),
 ];

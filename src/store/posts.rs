@@ -4,6 +4,7 @@ use galley_core::ids::{AccountId, ApprovalId, PostId, StepIndex, WorkflowId, Wor
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
+use crate::budgets::unsigned;
 use crate::error::StoreError;
 use crate::planted::anywhere;
 use crate::pool::Store;
@@ -114,6 +115,8 @@ pub struct PublicationRow {
     pub quota_day: Option<String>,
     /// Whether it holds a place.
     pub quota_held: bool,
+    /// What the account said it costs, millionths of a US dollar; 0: nothing.
+    pub price_micros: u64,
     /// The platform's id.
     pub remote_id: Option<String>,
     /// Where people see it.
@@ -366,7 +369,8 @@ impl Store {
                     to_json(intended_at)#>>'{}',
                     coalesce(extract(epoch FROM galley_now() - first_sent_at), 0)::int8,
                     (extract(epoch FROM not_after - galley_now()) * 1000)::int8,
-                    quota_day::text, quota_held, remote_id, link, told, settled_by, to_json(settled_at)#>>'{}', nonce
+                    quota_day::text, quota_held, remote_id, link, told, settled_by, to_json(settled_at)#>>'{}', nonce,
+                    price_micros
                FROM publications WHERE workspace_id = $1 AND post_id = $2",
         )
         .bind(workspace.0)
@@ -394,6 +398,7 @@ impl Store {
             settled_by: row.try_get(15)?,
             settled_at: row.try_get(16)?,
             nonce: row.try_get::<i64, _>(17)? as u64,
+            price_micros: unsigned(&row, 18)?.unwrap_or(0),
         }))
     }
 

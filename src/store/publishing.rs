@@ -2,14 +2,17 @@
 //!
 //! Each operation either finds what it was decided on, or stops the whole
 //! transaction with [`StoreError::Overtaken`]: nothing is half done. Locks are
-//! taken in the order run, post, publication, quota.
+//! taken in the order run, post, publication, quota, budget.
 
 use galley_core::ids::{AccountId, ApprovalId, PostId, StepIndex, WorkflowKey};
 use galley_probe::{Bug, Rescue, seen};
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
+use crate::budgets::signed;
 use crate::error::{Overtaken, StoreError};
+use crate::ledger::ReserveWrite;
+use crate::paying;
 use crate::planted::{self, guarded};
 use crate::pool::execute;
 
@@ -52,6 +55,8 @@ pub struct IntentWrite {
     pub nonce: u64,
     /// Milliseconds in which it may be sent.
     pub window_ms: u64,
+    /// What it costs, millionths of a US dollar.
+    pub price_micros: u64,
 }
 
 /// One write about a post.
@@ -197,6 +202,15 @@ pub enum PostOp {
     FreeQuota {
         /// Whose.
         effect_key: String,
+    },
+    /// Reserve what it costs, where every budget has room. Locks counters, so
+    /// it comes after everything else.
+    Reserve(Box<ReserveWrite>),
+    /// What it came to. Locks counters, so it comes after everything else.
+    Settle {
+        /// Millionths of a US dollar; `None`: nobody can know, it is charged at
+        /// what was reserved.
+        cost: Option<u64>,
     },
 }
 
@@ -384,6 +398,8 @@ async fn write_one(
             tell(connection, workspace, effect_key, state, told.as_deref()).await
         }
         PostOp::FreeQuota { effect_key } => free_quota(connection, workspace, effect_key).await,
+        PostOp::Reserve(reserve) => paying::reserve_for_post(connection, reserve).await,
+        PostOp::Settle { cost } => paying::settle_post(connection, key, step, *cost).await,
     }
 }
 
@@ -460,13 +476,15 @@ async fn intend(
     let insert = sqlx::query(
         "INSERT INTO publications AS p
                 (workspace_id, effect_key, post_id, workflow_id, step, account_id, state, revision,
-                 content_hash, payload, approval_id, nonce, sends, intended_at, first_sent_at, not_after)
+                 content_hash, payload, approval_id, nonce, sends, intended_at, first_sent_at, not_after,
+                 price_micros)
          VALUES ($1, $2, $3, $4, $5, $6, 'intent', $7, $8, $9::json, $10, $11, 1, galley_now(), galley_now(),
-                 galley_now() + $12 * interval '1 ms')
+                 galley_now() + $12 * interval '1 ms', $13)
          ON CONFLICT (workspace_id, effect_key) DO UPDATE
             SET state = 'intent', revision = excluded.revision, content_hash = excluded.content_hash,
                 payload = excluded.payload, approval_id = excluded.approval_id, nonce = excluded.nonce,
-                sends = p.sends + 1, first_sent_at = galley_now(), not_after = excluded.not_after, told = NULL
+                sends = p.sends + 1, first_sent_at = galley_now(), not_after = excluded.not_after, told = NULL,
+                price_micros = excluded.price_micros
           WHERE p.state IN ('not_sent', 'failed')",
     )
     .bind(key.workspace.0)
@@ -480,7 +498,8 @@ async fn intend(
     .bind(&intent.payload)
     .bind(intent.approval.map(|approval| approval.0))
     .bind(intent.nonce as i64)
-    .bind(intent.window_ms as i64);
+    .bind(intent.window_ms as i64)
+    .bind(signed(intent.price_micros));
     found(connection, insert, Overtaken::Publication).await?;
     let told = format!("revision {}", intent.revision);
     tell_use(connection, key.workspace.0, &intent.effect_key, "intent", Some(&told)).await

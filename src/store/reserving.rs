@@ -13,13 +13,14 @@ use galley_core::decide::Token;
 use galley_core::ids::{Nonce, WorkflowKey, WorkspaceId};
 use galley_core::money::{Budget, Counter, Period, refused, room};
 use galley_core::run::Run;
+use galley_probe::{Bug, planted};
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 use uuid::Uuid;
 
 use crate::audit::{AuditWrite, Hashes, write_audit};
 use crate::budgets::{CounterRow, LIMITS, budget_of, signed, unsigned};
 use crate::error::StoreError;
-use crate::ledger::{CallKey, ReserveWrite, Reserved, SettleWrite};
+use crate::ledger::{Booked, CallKey, ReserveWrite, Reserved, SettleWrite};
 use crate::pool::{Store, execute};
 use crate::publishing::{DayRule, day_in};
 use crate::runs::{AttemptKey, split_keys};
@@ -80,13 +81,13 @@ impl Store {
     ///
     /// # Errors
     /// Postgres is away: nobody knows what was committed; repeat.
-    pub async fn settle(&self, calls: Vec<SettleWrite>) -> Result<(), StoreError> {
+    pub async fn settle(&self, calls: Vec<SettleWrite>) -> Result<Vec<Booked>, StoreError> {
         let scope = Scope::of(calls.iter().map(|call| call.call.attempt.key.workspace));
         self.unit(scope, move |pool| async move {
             let mut transaction = pool.begin().await?;
-            settle(&mut transaction, &calls).await?;
+            let booked = settle(&mut transaction, &calls).await?;
             transaction.commit().await?;
-            Ok(())
+            Ok(booked)
         })
         .await
     }
@@ -205,7 +206,7 @@ impl Counters {
                FROM unnest($1::uuid[], $2::text[], $3::text[]) AS w(workspace_id, period, name)
                JOIN budget_counters c USING (workspace_id, period, name)
               ORDER BY 1, 2, 3 {}",
-            if lock { "FOR UPDATE OF c" } else { "" }
+            if lock && !planted(Bug::ReserveUnlocked) { "FOR UPDATE OF c" } else { "" }
         );
         let found = sqlx::query(AssertSqlSafe(query))
             .bind(&owners)
@@ -359,13 +360,22 @@ async fn reserve(
     writes: &[ReserveWrite],
 ) -> Result<Vec<Reserved>, StoreError> {
     let held = held(connection, writes).await?;
+    take_room(connection, writes, &held).await
+}
+
+/// The same, for who knows which attempts hold their step.
+pub(crate) async fn take_room(
+    connection: &mut PgConnection,
+    writes: &[ReserveWrite],
+    held: &[bool],
+) -> Result<Vec<Reserved>, StoreError> {
     let rules = writes.iter().map(|write| (write.call.attempt.key.workspace.0, &write.day));
     let days = days(connection, rules).await?;
     let names_of = |write: &ReserveWrite| {
         let key = &write.call.attempt.key;
         names(key.workspace.0, day(&days, key), Some(key.workflow.0))
     };
-    let live = writes.iter().zip(&held).filter(|(_, held)| **held);
+    let live = writes.iter().zip(held).filter(|(_, held)| **held);
     let wanted: Vec<CounterKey> = live.flat_map(|(write, _)| names_of(write)).collect();
     if wanted.is_empty() {
         return Ok(writes.iter().map(|_| Reserved::Overtaken).collect());
@@ -376,7 +386,7 @@ async fn reserve(
     let mut booked = booked(connection, writes).await?;
     let mut answers = Vec::with_capacity(writes.len());
     let mut new: Vec<&ReserveWrite> = Vec::with_capacity(writes.len());
-    for (write, held) in writes.iter().zip(&held) {
+    for (write, held) in writes.iter().zip(held) {
         answers.push(if !held {
             Reserved::Overtaken
         } else if booked.contains(&ledger_key(&write.call)) {
@@ -397,6 +407,9 @@ async fn reserve(
     }
     if new.is_empty() {
         return Ok(answers);
+    }
+    if planted(Bug::ReserveUnlocked) {
+        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
     }
     enter(connection, &new, &days).await?;
     let added = counters.rows.iter().filter(|(_, row)| row.added > 0);
@@ -421,9 +434,10 @@ async fn enter(
     let keys: Vec<LedgerKey> = new.iter().map(|write| ledger_key(&write.call)).collect();
     let insert = sqlx::query(
         "INSERT INTO spend (workspace_id, workflow_id, step, epoch, nonce, call, session, step_name, agent,
-                            provider, model, day, reserved_micros)
+                            provider, model, account, day, reserved_micros)
          SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int2[], $4::int4[], $5::int8[], $6::int2[], $7::int8[],
-                              $8::text[], $9::text[], $10::text[], $11::text[], $12::text[]::date[], $13::int8[])",
+                              $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[]::date[],
+                              $14::int8[])",
     )
     .bind(keys.iter().map(|key| key.0).collect::<Vec<_>>())
     .bind(keys.iter().map(|key| key.1).collect::<Vec<_>>())
@@ -436,6 +450,7 @@ async fn enter(
     .bind(new.iter().map(|write| write.agent.as_str()).collect::<Vec<_>>())
     .bind(new.iter().map(|write| write.provider.as_str()).collect::<Vec<_>>())
     .bind(new.iter().map(|write| write.model.as_str()).collect::<Vec<_>>())
+    .bind(new.iter().map(|write| write.account.as_deref()).collect::<Vec<_>>())
     .bind(new.iter().map(|write| day(days, &write.call.attempt.key)).collect::<Vec<_>>())
     .bind(new.iter().map(|write| signed(write.micros)).collect::<Vec<_>>());
     execute(connection, insert).await?;
@@ -487,12 +502,18 @@ struct Entry {
     changed: bool,
 }
 
-async fn settle(connection: &mut PgConnection, writes: &[SettleWrite]) -> Result<(), StoreError> {
+/// Books bills; answers what became of each.
+pub(crate) async fn settle(
+    connection: &mut PgConnection,
+    writes: &[SettleWrite],
+) -> Result<Vec<Booked>, StoreError> {
     let mut entries = entries(connection, writes).await?;
     let mut moves: BTreeMap<CounterKey, (i64, i64)> = BTreeMap::new();
-    for write in writes {
+    let mut booked = vec![Booked::Before; writes.len()];
+    for (write, booked) in writes.iter().zip(&mut booked) {
         // Erased with its workspace.
         let Some(entry) = entries.get_mut(&ledger_key(&write.call)) else { continue };
+        let late = entry.state == "estimated";
         let (freed, charged) = match entry.state {
             "reserved" => (entry.bound, 0),
             // A late bill is better than an estimate.
@@ -500,7 +521,14 @@ async fn settle(connection: &mut PgConnection, writes: &[SettleWrite]) -> Result
             _ => continue,
         };
         entry.state = if write.cost.is_some() { "settled" } else { "estimated" };
+        // A bill beyond its bound is real: what it takes beyond a limit, the
+        // next call does not get.
         entry.cost = write.cost.map_or(entry.bound, signed);
+        *booked = match u64::try_from(entry.cost - entry.bound) {
+            Ok(over_micros @ 1..) => Booked::OverBound { over_micros },
+            _ if late => Booked::Late,
+            _ => Booked::Now,
+        };
         entry.tokens = (write.tokens.input as i32, write.tokens.output as i32);
         entry.changed = true;
         let key = &write.call.attempt.key;
@@ -511,7 +539,7 @@ async fn settle(connection: &mut PgConnection, writes: &[SettleWrite]) -> Result
     }
     let changed: Vec<(&LedgerKey, &Entry)> = entries.iter().filter(|(_, entry)| entry.changed).collect();
     if changed.is_empty() {
-        return Ok(());
+        return Ok(booked);
     }
     let update = sqlx::query(
         "UPDATE spend s
@@ -545,7 +573,8 @@ async fn settle(connection: &mut PgConnection, writes: &[SettleWrite]) -> Result
     .bind(moves.keys().map(|name| name.1).collect::<Vec<_>>())
     .bind(moves.keys().map(|name| name.2.as_str()).collect::<Vec<_>>());
     lock.fetch_all(&mut *connection).await?;
-    add(connection, moves.iter().map(|(name, by)| (name, *by))).await
+    add(connection, moves.iter().map(|(name, by)| (name, *by))).await?;
+    Ok(booked)
 }
 
 /// The calls' ledger rows, locked.

@@ -40,6 +40,10 @@ impl Platforms for Adapters {
         self.0.get(platform).map_or(Ok(()), |publisher| publisher.check_post(settings, post))
     }
 
+    fn price(&self, platform: &str, settings: &Value, post: &PostContent) -> u64 {
+        self.0.get(platform).map_or(0, |publisher| publisher.price(settings).of(post))
+    }
+
     async fn test(
         &self,
         platform: &str,

@@ -18,6 +18,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use crate::bills;
 use crate::history::Call;
 
 /// Names the file that executions are appended to.
@@ -51,6 +52,8 @@ struct Orders {
     block_ms: u64,
     /// The same for every later time.
     block_again_ms: u64,
+    /// Calls it makes that cost something.
+    paid: u16,
 }
 
 /// Adds the agents.
@@ -92,6 +95,9 @@ async fn act(name: &str, step: &StepContext, call: &str) -> Result<StepOutput, S
     if orders.block_ms > 0 {
         let time = if first_anywhere(step) { orders.block_ms } else { orders.block_again_ms };
         block(Duration::from_millis(time));
+    }
+    for call in 0..orders.paid {
+        bills::pay(step, call).await?;
     }
     if name == POISON {
         // Whoever runs here too dies with it: that is the point.

@@ -23,9 +23,10 @@ use serde_json::Value;
 mod dump;
 
 pub use dump::{
-    AccountRow, AgentRow, ApprovalRow, AttemptRow, AuditRow, AutomationRow, Bytes, DefinitionRow, Dump,
-    EventRow, FinishedRow, JournalRow, LetterRow, MessageRow, PostRow, PublicationRow, QuotaRow, ResultRow,
-    RevisionRow, RunRow, ScheduleRow, SessionRow, TimerRow, WorkflowRow,
+    AccountRow, AgentRow, ApprovalRow, AttemptRow, AuditRow, AutomationRow, BudgetJournalRow, BudgetWaitRow,
+    Bytes, CounterRow, DefinitionRow, Dump, EventRow, FinishedRow, JournalRow, LetterRow, MessageRow,
+    PostRow, PublicationRow, QuotaRow, ResultRow, RevisionRow, RunRow, ScheduleRow, SessionRow, SpendRow,
+    TimerRow, WorkflowRow,
 };
 
 /// Everything about one fault run.
@@ -41,6 +42,8 @@ pub struct History {
     pub effects: Vec<Effect>,
     /// What the providers were really called for.
     pub calls: Vec<Call>,
+    /// What the providers really charged.
+    pub bills: Vec<Bill>,
     /// The database after everything came to rest.
     pub dump: Dump,
     /// What was still moving then.
@@ -368,6 +371,9 @@ pub struct Effect {
     pub link: Option<String>,
     /// When it appeared, on the platform's clock.
     pub at: Timestamp,
+    /// What the platform took for it, millionths of a US dollar.
+    #[serde(default)]
+    pub cost_micros: u64,
 }
 
 /// One call that a provider really received. Providers are never killed.
@@ -394,6 +400,20 @@ pub struct Call {
     /// The canaries (of any workspace) found anywhere in what came in.
     #[serde(default)]
     pub canaries: Vec<String>,
+}
+
+/// What a provider really charged for one call. Providers are never killed:
+/// whoever died with the answer, or never got one, has been charged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bill {
+    /// The tenant.
+    pub workspace: WorkspaceId,
+    /// The workflow.
+    pub workflow: WorkflowId,
+    /// The step's name.
+    pub step: String,
+    /// Millionths of a US dollar.
+    pub micros: u64,
 }
 
 /// What was still moving when everything should have been at rest.
@@ -439,6 +459,8 @@ pub enum Line {
     Effect(Effect),
     /// A provider was called.
     Call(Call),
+    /// A provider charged for a call.
+    Bill(Bill),
     /// When the dump was taken, on the database's clock.
     Dumped(Timestamp),
     /// A row of the dump.
@@ -538,6 +560,7 @@ impl History {
             Line::Event(event) => self.events.push(event),
             Line::Effect(effect) => self.effects.push(effect),
             Line::Call(call) => self.calls.push(call),
+            Line::Bill(bill) => self.bills.push(bill),
             Line::Dumped(at) => self.dump.at = at,
             Line::Row { table, row } => self.dump.add(&table, row)?,
             Line::Leftovers(leftovers) => self.leftovers = leftovers,
@@ -564,6 +587,9 @@ impl History {
         }
         for call in &self.calls {
             recorder.write(&Line::Call(call.clone()))?;
+        }
+        for bill in &self.bills {
+            recorder.write(&Line::Bill(bill.clone()))?;
         }
         recorder.write(&Line::Dumped(self.dump.at))?;
         for (table, row) in self.dump.rows().map_err(io::Error::from)? {

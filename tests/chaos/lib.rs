@@ -7,6 +7,7 @@
 //! again, offline. Neither may know how Galley keeps its promise.
 
 pub mod agents;
+pub mod bills;
 pub mod chains;
 pub mod check;
 pub mod cli;

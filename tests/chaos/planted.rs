@@ -27,6 +27,7 @@ pub const fn attacks(bug: Bug) -> &'static [&'static str] {
         Bug::SlotFreedOnUnknown => &["daily_limit", "quota"],
         Bug::ApprovalNotBound => &["approved"],
         Bug::ExpiredApprovalCounts => &["questions"],
+        Bug::ReserveUnlocked | Bug::SettleForgotten | Bug::LostCallDropped | Bug::PostUnpaid => &["money"],
         Bug::EventsById => &["events"],
     }
 }

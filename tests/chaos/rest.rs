@@ -12,6 +12,7 @@ use galley_preview::{Entry, PreviewNetwork};
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
 
+use crate::bills;
 use crate::chains;
 use crate::fleet::{Fleet, Setup, marks};
 use crate::history::{Call, Dump, Effect, Leftovers, Line, Seen};
@@ -30,6 +31,8 @@ pub async fn quiet(
     patience: Duration,
     say: &impl Fn(&str),
 ) -> Result<Vec<String>> {
+    // Whoever still waits for money goes on now.
+    workload::lift_budget(world).await;
     let began = Instant::now();
     let mut random = world.random(2_000);
     let (mut calm, mut told) = (0, 0);
@@ -74,7 +77,7 @@ async fn moving(connection: &mut PgConnection) -> Result<Vec<String>> {
             counts.entry("cannot be read").or_default().1 = id;
             continue;
         };
-        for state in [StepState::Queued, StepState::Running, StepState::Unknown] {
+        for state in [StepState::Queued, StepState::Running, StepState::Unknown, StepState::WaitingBudget] {
             let count = run.count(state) as u64;
             if count > 0 {
                 let entry = counts.entry(state.word()).or_default();
@@ -91,6 +94,13 @@ async fn moving(connection: &mut PgConnection) -> Result<Vec<String>> {
         .collect();
     if timers > 0 {
         told.push(format!("{timers} timers are due soon"));
+    }
+    let reserved: i64 = sqlx::query("SELECT count(*) FROM spend WHERE state = 'reserved'")
+        .fetch_one(&mut *connection)
+        .await?
+        .try_get(0)?;
+    if reserved > 0 {
+        told.push(format!("{reserved} calls are reserved"));
     }
     let unsealed = chains::unsealed(connection).await?;
     if unsealed > 0 {
@@ -133,6 +143,9 @@ pub async fn write_down(
         world.record(&Line::Effect(effect));
     }
     calls(world, &setup.calls(), began)?;
+    for bill in bills::read(&bills::ledger(&setup.calls())) {
+        world.record(&Line::Bill(bill));
+    }
     let mut connection = servers.connect().await?;
     let idle: i64 = sqlx::query(
         "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%' AND application_name = 'galley'",
@@ -209,6 +222,7 @@ pub fn effects(platform: &PreviewNetwork) -> Result<Vec<Effect>> {
             text: entry.text,
             link: None,
             at: entry.at,
+            cost_micros: entry.cost_micros,
         })
     };
     platform.ledger().posts.into_iter().map(effect).collect()

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use galley_core::publish::Capability;
-use galley_preview::{PreviewNetwork, PreviewOptions, SeedAccount};
+use galley_preview::{PreviewNetwork, PreviewOptions, Price, SeedAccount};
 use jiff::Timestamp;
 use serde_json::json;
 use sqlx::{Executor as _, Row as _};
@@ -19,7 +19,7 @@ use crate::nemesis::{Fault, Nemesis};
 use crate::prelude;
 use crate::rest;
 use crate::servers::Servers;
-use crate::workload::{Policy, Workload, set_policy};
+use crate::workload::{POST_MICROS, Policy, Workload, set_first_budget, set_policy};
 use crate::world::{Answer, Parts, Request, Target, Tenant, World};
 
 /// The processes of the fleet.
@@ -134,6 +134,7 @@ async fn on_servers(
             ..PreviewOptions::default()
         },
     )?;
+    platform.set_price(Price { post_micros: POST_MICROS, link_micros: None })?;
     let fleet = Arc::new(Fleet::start(&setup, servers, &SIZES).await?);
     let (began, began_at) = now(servers).await?;
     let mut world = World::new(Parts {
@@ -180,6 +181,8 @@ async fn on_servers(
     }
 
     servers.move_clock(0).await?;
+    let set = set_first_budget(&world).await;
+    anyhow::ensure!(matches!(set, Answer::Done(_)), "the first budget was not set: {set:?}");
 
     let world = Arc::new(world);
     if order.faults == Fault::ALL {
@@ -267,7 +270,7 @@ async fn add_account(
         "name": endpoint,
         "platform": "preview",
         "credential": token,
-        "settings": { "url": world.platform.url(), "endpoint": endpoint },
+        "settings": { "url": world.platform.url(), "endpoint": endpoint, "postMicros": POST_MICROS },
     });
     // A limit of its own, below the workspace's, in one of them.
     if place == 2 && endpoint == "blind" {

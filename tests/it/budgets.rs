@@ -11,7 +11,7 @@ use galley_engine::store::SpendBy;
 use galley_engine::{Funding, NewCall, Submit};
 use serde_json::json;
 
-use crate::harness::{Agents, Bed, Does, Latch, Ledger, Service, Setup, until};
+use crate::harness::{Agents, Bed, Does, Latch, Ledger, Service, Setup, answer, retry, until};
 
 /// An agent that asks the service; what goes into its prompt is the step's
 /// brief.
@@ -236,6 +236,24 @@ async fn a_worker_that_dies_in_a_call_leaves_its_bill() {
     for counter in &view.counters {
         assert_eq!((counter.counter.reserved, counter.counter.spent), (0, service.ledger().micros + 26));
     }
+
+    // A bill beyond its bound is real, too: booked as it is, beyond the limit if
+    // need be, and then there is room for nothing.
+    let spent = view.counters[0].counter.spent;
+    budget(&bed, |budget| budget.day_micros = Some(spent + 5_000)).await;
+    let by_hand = Agents::default().with("by_hand", retry(1), |_| async { answer(&json!({})) });
+    bed.register(&by_hand).await;
+    let second = bed.submit(json!([{ "name": "ask", "agent": "by_hand" }]), json!({})).await;
+    let session = bed.session().await;
+    let claim = bed.claim_one(&session, "by_hand").await;
+    let call = NewCall { call: 0, provider: "openai".into(), model: "m".into(), bound_micros: 5_000 };
+    assert_eq!(bed.engine.reserve_call(&claim, call).await.unwrap(), Funding::Reserved);
+    bed.engine.settle_call(&claim, 0, Some(9_000), tokens).await.unwrap();
+    let view = bed.api.budget(bed.workspace, None).await.unwrap();
+    assert_eq!((view.counters[0].counter.reserved, view.counters[0].counter.spent), (0, spent + 9_000));
+    assert_eq!(bed.engine.money_left(second).await.unwrap(), Some(0));
+    bed.api.cancel(second, "ada").await.unwrap();
+    bed.engine.store().close_session(session.id(), None, "done").await.unwrap();
     bed.end().await;
 }
 

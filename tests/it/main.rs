@@ -30,6 +30,7 @@ mod lost_workers;
 mod matrix;
 mod messages;
 mod outages;
+mod paid_posts;
 mod policies;
 mod providers;
 mod publish_crashes;

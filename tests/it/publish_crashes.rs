@@ -68,7 +68,7 @@ async fn crash_everywhere(kind: &str) {
     let network = Network::new();
     let mut bed =
         Bed::with(Setup { network: Some(network.clone()), nervous: true, ..Setup::default() }).await;
-    account(&bed, "main", serde_json::json!({ "settings": { "kind": kind } })).await;
+    account(&bed, "main", serde_json::json!({ "settings": { "kind": kind, "postMicros": 1 } })).await;
     bed.register(&writer()).await;
     let spec = galley_core::publish::spec().unwrap();
     bed.engine.store().register_agents(&[spec]).await.unwrap();
@@ -149,6 +149,11 @@ async fn crash_everywhere(kind: &str) {
         )
         .await;
     assert_eq!(usize::try_from(used).unwrap(), keys.len(), "{kind}: every place is accounted for");
+    // A millionth of a dollar each: nothing is lost, nothing is booked twice.
+    for counter in bed.api.budget(bed.workspace, None).await.unwrap().counters {
+        let books = (counter.counter.reserved, counter.counter.spent);
+        assert_eq!(books, (0, keys.len() as u64), "{kind}: every cent is accounted for");
+    }
     bed.end().await;
 }
 

@@ -136,6 +136,7 @@ pub(crate) async fn spend(
         SpendBy::Agent => store::SpendBy::Agent,
         SpendBy::Model => store::SpendBy::Model,
         SpendBy::Workflow => store::SpendBy::Workflow,
+        SpendBy::Account => store::SpendBy::Account,
     };
     let spend = state.engine.spend(grant.workspace, by, query.since.as_deref(), query.until.as_deref());
     let (since, until, rows) = spend.await?;

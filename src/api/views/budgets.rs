@@ -182,6 +182,8 @@ pub enum SpendBy {
     Model,
     /// Workflows.
     Workflow,
+    /// Accounts of posts that cost something.
+    Account,
 }
 
 /// Spend between two days.
@@ -196,14 +198,14 @@ pub struct Spend {
     /// The last day.
     #[schema(format = Date)]
     pub until: String,
-    /// One per day, agent, model or workflow; days in order, of others the
-    /// dearest first.
+    /// One per day, agent, model, workflow or account; days in order, of others
+    /// the dearest first.
     pub items: Vec<SpendItem>,
     /// Their sum.
     pub total_micros: u64,
 }
 
-/// Spend of one day, agent, model or workflow.
+/// Spend of one day, agent, model, workflow or account.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SpendItem {

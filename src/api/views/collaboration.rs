@@ -21,6 +21,8 @@ pub enum SpanKind {
     People,
     /// Until the post's time came.
     Slot,
+    /// Until a budget had room for its next call or post.
+    Money,
     /// It runs and is not over; since when is on no record.
     Open,
     /// It could have run, and nobody ran it.
@@ -29,8 +31,16 @@ pub enum SpanKind {
 
 impl SpanKind {
     /// Every kind.
-    pub const ALL: [Self; 7] =
-        [Self::Run, Self::Rework, Self::Retry, Self::People, Self::Slot, Self::Open, Self::Queue];
+    pub const ALL: [Self; 8] = [
+        Self::Run,
+        Self::Rework,
+        Self::Retry,
+        Self::People,
+        Self::Slot,
+        Self::Money,
+        Self::Open,
+        Self::Queue,
+    ];
 }
 
 impl From<core::SpanKind> for SpanKind {
@@ -41,6 +51,7 @@ impl From<core::SpanKind> for SpanKind {
             core::SpanKind::Retry => Self::Retry,
             core::SpanKind::People => Self::People,
             core::SpanKind::Slot => Self::Slot,
+            core::SpanKind::Money => Self::Money,
             core::SpanKind::Open => Self::Open,
             core::SpanKind::Queue => Self::Queue,
         }

@@ -213,6 +213,10 @@ pub struct Publication {
     pub quota_day: Option<String>,
     /// Whether it holds a place in them.
     pub quota_held: bool,
+    /// What its account said it costs, millionths of a US dollar: drawn from the
+    /// budgets; 0: nothing.
+    #[serde(default)]
+    pub price_micros: u64,
 }
 
 impl From<PublicationRow> for Publication {
@@ -234,6 +238,7 @@ impl From<PublicationRow> for Publication {
             settled_at: row.settled_at,
             quota_day: row.quota_day,
             quota_held: row.quota_held,
+            price_micros: row.price_micros,
         }
     }
 }

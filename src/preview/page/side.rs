@@ -157,7 +157,14 @@ fn ledger(scene: &Scene) -> Markup {
                     many => { strong.alarm { (many) " duplicates" } }
                 }
             }
+            @if scene.cost_micros > 0 { p { "The network took " (dollars(scene.cost_micros)) } }
             p.quiet { "The network's own record: " a href="/api/ledger" { "as JSON" } }
         }
     }
+}
+
+/// An amount as people read it.
+fn dollars(micros: u64) -> String {
+    let part = format!("{:06}", micros % 1_000_000);
+    format!("${}.{:0<2}", micros / 1_000_000, part.trim_end_matches('0'))
 }

@@ -64,7 +64,10 @@ async fn the_published_receiver_verifies_and_knows_a_repetition() {
     let second = receiver.told().await;
 
     let id = format!("msg_{}", out.key);
-    assert_eq!(sent, Sent::Published(Receipt { remote_id: format!("received-{id}"), link: None }));
+    assert_eq!(
+        sent,
+        Sent::Published(Receipt { remote_id: format!("received-{id}"), link: None, cost_micros: None })
+    );
     assert_eq!(first["verified"], true);
     assert_eq!(first["id"], id);
     assert_eq!(first, second, "the same id and the same bytes: the receiver can drop the second");

@@ -20,6 +20,7 @@ mod effects;
 mod events;
 mod leaks;
 mod letters;
+mod money;
 mod parents;
 mod policies;
 mod posts;
@@ -64,6 +65,7 @@ pub const INVARIANTS: &[Invariant] = &[
     withdrawn::INVARIANT,
     daily_limit::INVARIANT,
     quota::INVARIANT,
+    money::INVARIANT,
     audited::INVARIANT,
     chain::INVARIANT,
     tenants::INVARIANT,

@@ -38,7 +38,7 @@ fn find(world: &World<'_>) -> Vec<String> {
                     (!open).then(|| "all its children are final".to_owned())
                 }
                 StepState::WaitingBudget => {
-                    Some("it waits for money, and no workspace has a budget".to_owned())
+                    Some("it waits for money, and no budget is limited any more".to_owned())
                 }
                 // A person's turn, or over.
                 StepState::WaitingApproval | StepState::InDoubt | StepState::Dead => None,

@@ -5,13 +5,14 @@ use std::fmt::Write as _;
 use std::time::Instant;
 
 use galley_chaos::history::{Account, Ask, Subject, Told};
+use galley_chaos::workload::POST_MICROS;
 use galley_core::automation::{AutomationConfig, Mode};
 use galley_core::ids::{AgentType, WorkflowId, WorkflowKey, WorkspaceId};
 use galley_core::publish::Capability;
 use galley_core::run::WorkflowState;
 use galley_engine::store::{ApprovalFilter, ApprovalRow, PostFilter, PostRow, SessionOpen};
-use galley_engine::{Engine, NewAccount, Session, Submit, SubmitContext, rebuild, run_duties};
-use galley_preview::{PreviewNetwork, PreviewOptions};
+use galley_engine::{Claimed, Engine, NewAccount, Session, Submit, SubmitContext, rebuild, run_duties};
+use galley_preview::{PreviewNetwork, PreviewOptions, Price};
 use galley_worker::Stop;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Row};
@@ -172,13 +173,15 @@ impl Bed {
 
     /// An account per kind of platform, named by it.
     pub(crate) async fn add_accounts(&mut self) {
+        self.network.set_price(Price { post_micros: POST_MICROS, link_micros: None }).unwrap();
         for (endpoint, capability) in [
             ("idempotent", Capability::Idempotent { window_s: 24 * 60 * 60 }),
             ("verifiable", Capability::Verifiable { settle_s: 5 }),
             ("blind", Capability::Blind),
         ] {
             let there = self.network.add_account(endpoint, endpoint).unwrap();
-            let settings = json!({ "url": self.network.url(), "endpoint": endpoint });
+            let settings =
+                json!({ "url": self.network.url(), "endpoint": endpoint, "postMicros": POST_MICROS });
             let new = json!({
                 "name": endpoint, "platform": "preview", "settings": settings, "credential": there.token,
             });
@@ -251,22 +254,23 @@ impl Bed {
     }
 
     /// Claims this many steps by hand, and holds them.
-    pub(crate) async fn claim(&self, session: &Session, agents: &[&str], steps: usize) {
-        let mut claimed = 0;
+    pub(crate) async fn claim(&self, session: &Session, agents: &[&str], steps: usize) -> Vec<Claimed> {
+        let mut claimed = Vec::new();
         until("there is enough to claim", async || {
             for agent in agents {
                 let agent = AgentType::new(agent).unwrap();
-                let popped = sure(async || self.engine.pop(&agent, steps - claimed).await).await;
+                let popped = sure(async || self.engine.pop(&agent, steps - claimed.len()).await).await;
                 let tickets: Vec<_> =
                     popped.tickets.into_iter().map(|ticket| (agent.clone(), ticket)).collect();
-                claimed += sure(async || self.engine.claim(session, tickets.clone()).await).await.len();
-                if claimed == steps {
+                claimed.extend(sure(async || self.engine.claim(session, tickets.clone()).await).await);
+                if claimed.len() == steps {
                     return true;
                 }
             }
             false
         })
         .await;
+        claimed
     }
 
     /// One number from a query.

@@ -81,6 +81,8 @@ async fn play(bed: &mut Bed, case: Case) {
             scheduler(bed, case, Chore::Schedules).await;
         }
         Point::SchedulePassed => scheduler(bed, case, Chore::MissedSchedules).await,
+        Point::CallReserved | Point::CallSettling => worker(bed, case, Load::Paid).await,
+        Point::CallsLost => scheduler(bed, case, Chore::LostCalls).await,
         Point::PlacesRead => scheduler(bed, case, Chore::Ghosts).await,
         Point::ExpireRead => scheduler(bed, case, Chore::LateQuestions).await,
     }

@@ -1,5 +1,6 @@
 //! How a case has to end: everything that was promised, once, and nothing left.
 
+use galley_chaos::bills;
 use galley_chaos::history::{Ask, Facts, History, Resolution as Said, Told, Workspace};
 use galley_chaos::rest::{dumped, effects};
 use galley_core::ids::{WorkflowId, WorkflowKey};
@@ -127,7 +128,11 @@ async fn history(bed: &Bed) -> History {
     };
     let ops = bed.log.ops();
     let effects = effects(&bed.network).unwrap();
-    let mut history = History { facts, ops, effects, ..History::default() };
+    let ledger = bills::ledger_of(bed.workspace);
+    let bills = bills::read(&ledger);
+    // Not there where nothing was paid.
+    let _ = std::fs::remove_file(ledger);
+    let mut history = History { facts, ops, effects, bills, ..History::default() };
     let mut connection = bed.database.sql.acquire().await.unwrap();
     for line in dumped(&mut connection).await.unwrap() {
         history.add(line).unwrap();

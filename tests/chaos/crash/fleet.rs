@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use galley_agents::{FnAgent, Registry, StepContext, output};
+use galley_chaos::bills;
 use galley_core::agent::AgentSpec;
 use galley_core::ids::AgentType;
 use galley_core::report::StepError;
@@ -108,7 +109,14 @@ fn patient() -> AgentSpec {
     spec
 }
 
-/// `echo` answers; `flaky` fails once; `hopeless` fails for good; `brief` has
+/// Some answers are lost.
+fn payer() -> AgentSpec {
+    let mut spec = spec("payer", 5_000);
+    spec.retry.max_attempts = 100;
+    spec
+}
+
+/// `echo` answers; `payer` pays for two calls first; `flaky` fails once; `hopeless` fails for good; `brief` has
 /// little time; `patient` waits until it is told to stop; `writer` writes a
 /// post.
 pub(crate) fn registry() -> Registry {
@@ -116,6 +124,14 @@ pub(crate) fn registry() -> Registry {
     let echo = async |step: StepContext| output(&json!({ "step": step.step_name }));
     registry.register(FnAgent::new(spec("echo", 5_000), echo)).unwrap();
     registry.register(FnAgent::new(spec("brief", 200), echo)).unwrap();
+    registry
+        .register(FnAgent::new(payer(), async |step: StepContext| {
+            for call in 0..2 {
+                bills::pay(&step, call).await?;
+            }
+            output(&json!({}))
+        }))
+        .unwrap();
     registry
         .register(FnAgent::new(spec("flaky", 5_000), async |step: StepContext| match step.attempt {
             1 => Err(StepError::transient("flaky", "the first time it never works")),

@@ -24,7 +24,20 @@ const JOURNAL: &str = "
     CREATE TRIGGER run_journal AFTER INSERT OR UPDATE ON runs
         FOR EACH ROW EXECUTE FUNCTION run_journal();
     CREATE TRIGGER run_journal AFTER INSERT OR UPDATE ON finished_runs
-        FOR EACH ROW EXECUTE FUNCTION run_journal();";
+        FOR EACH ROW EXECUTE FUNCTION run_journal();
+    CREATE TABLE budget_journal (
+        n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, workspace_id uuid NOT NULL, name text NOT NULL,
+        reserved_micros bigint NOT NULL, spent_micros bigint NOT NULL, limit_micros bigint NOT NULL);
+    GRANT INSERT ON budget_journal TO PUBLIC;
+    CREATE FUNCTION budget_journal() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO budget_journal (workspace_id, name, reserved_micros, spent_micros, limit_micros)
+        SELECT NEW.workspace_id, NEW.name, NEW.reserved_micros, NEW.spent_micros, b.day_micros
+          FROM budgets b WHERE b.workspace_id = NEW.workspace_id AND b.day_micros IS NOT NULL;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER budget_journal AFTER INSERT OR UPDATE ON budget_counters
+        FOR EACH ROW WHEN (NEW.period = 'day') EXECUTE FUNCTION budget_journal();";
 
 macro_rules! tables {
     ($($(#[$doc:meta])* $table:ident: $row:ident $fields:tt)*) => {
@@ -37,7 +50,8 @@ macro_rules! tables {
         }
 
         impl Dump {
-            /// Lets the database itself keep every version of every run, in the
+            /// Lets the database itself keep every version of every run, and what
+            /// was reserved and spent of each day's limit at every moment, in the
             /// transaction that writes it. To be run once, after the migrations
             /// and before anything is submitted.
             pub const JOURNAL: &'static str = JOURNAL;
@@ -135,6 +149,26 @@ tables! {
     /// Steps that wait for a time.
     timers: TimerRow {
         workspace_id: WorkspaceId, workflow_id: WorkflowId, step: StepIndex, epoch: u32, due_at: Timestamp,
+    }
+    /// Money by day, month and workflow.
+    budget_counters: CounterRow {
+        workspace_id: WorkspaceId, period: String, name: String, reserved_micros: i64, spent_micros: i64,
+    }
+    /// What was reserved and spent of a day's limit after each change, where
+    /// the recorder had it kept ([`Dump::JOURNAL`]); empty otherwise.
+    budget_journal: BudgetJournalRow {
+        n: i64, workspace_id: WorkspaceId, name: String, reserved_micros: i64, spent_micros: i64,
+        limit_micros: i64,
+    }
+    /// Calls and posts that may cost something.
+    spend: SpendRow {
+        workspace_id: WorkspaceId, workflow_id: WorkflowId, step: StepIndex, epoch: u32, nonce: i64, call: i32,
+        step_name: String, account: Option<String>, day: Date, state: String, reserved_micros: i64,
+        cost_micros: i64,
+    }
+    /// Steps that wait for money.
+    budget_waits: BudgetWaitRow {
+        workspace_id: WorkspaceId, workflow_id: WorkflowId, step: StepIndex, epoch: u32, needed_micros: i64,
     }
     /// Steps that died.
     dead_letters: LetterRow {

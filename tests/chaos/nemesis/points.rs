@@ -11,8 +11,10 @@ use crate::fleet::Role;
 const fn rooms(role: Role) -> &'static [&'static str] {
     match role {
         Role::Api => &["accept", "answer", "edit", "cancel", "repair", "policy", "save"],
-        Role::Scheduler => &["reap", "reconcile", "rebuild", "due", "schedule", "places", "expire", "save"],
-        Role::Worker => &["session", "claim", "complete", "publish", "save"],
+        Role::Scheduler => {
+            &["reap", "reconcile", "rebuild", "due", "schedule", "places", "expire", "calls", "save"]
+        }
+        Role::Worker => &["session", "claim", "complete", "publish", "call", "save"],
     }
 }
 

@@ -9,6 +9,7 @@ mod operators;
 mod people;
 mod producers;
 mod shapes;
+mod treasurer;
 mod watchers;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::world::World;
 pub use operators::set_policy;
 pub use people::answer_everything;
 pub use shapes::{Policy, publish_of};
+pub use treasurer::{POST_MICROS, lift_budget, set_first_budget};
 
 /// Everybody who is at work.
 #[derive(Debug)]
@@ -55,6 +57,7 @@ impl Workload {
             crowd.spawn(operators::repair(Arc::clone(world), tenant));
         }
         crowd.spawn(operators::run_queues(Arc::clone(world)));
+        crowd.spawn(treasurer::raise(Arc::clone(world)));
         for watcher in 0..3 {
             crowd.spawn(watchers::watch(Arc::clone(world), watcher));
         }

@@ -4,6 +4,7 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
+use super::treasurer::POOR;
 use crate::agents::{GARBAGE, POISON, SCRIBE};
 use crate::world::Tenant;
 
@@ -47,12 +48,14 @@ pub(super) struct Desk {
 }
 
 /// What must have happened often enough in every run, however short.
-pub(super) const DESKS: [Desk; 5] = [
+pub(super) const DESKS: [Desk; 6] = [
     // Together, so that some end in one batch.
     Desk { shape: "garbage", places: &[0, 2], every_ms: 9_000, at_once: 5 },
     Desk { shape: "hopeless", places: &[0, 2], every_ms: 4_000, at_once: 1 },
     Desk { shape: "poison", places: &[0, 2], every_ms: 20_000, at_once: 1 },
     Desk { shape: "overtaken", places: &[0, 2], every_ms: 3_500, at_once: 1 },
+    // A little more than there is money for.
+    Desk { shape: "paid", places: &[POOR], every_ms: 900, at_once: 1 },
     // More than its days have room for.
     Desk { shape: "publish", places: &[2], every_ms: 1_500, at_once: 1 },
 ];
@@ -188,6 +191,13 @@ fn steps(name: &str, random: &mut StdRng, tenant: &Tenant, post: &str) -> Value 
             );
             Value::Array(steps)
         }
+        // Three at once, for what may be the last cent.
+        "paid" => json!([
+            scribe("left", &[], json!({ "paid": 1 })),
+            scribe("right", &[], json!({ "paid": 2 })),
+            scribe("third", &[], json!({ "paid": 1 })),
+            scribe("join", &["left", "right", "third"], work(slow())),
+        ]),
         "slow" => json!([
             scribe("first", &[], json!({ "slowMs": 800 + slow() * 8 })),
             scribe("second", &["first"], work(slow())),

@@ -107,6 +107,7 @@ impl Counter {
             payload: "{}".into(),
             approval: None,
             nonce: 1,
+            price_micros: 0,
             window_ms: WINDOW_MS,
         };
         let ops = vec![PostOp::Intend(Box::new(intent)), self.take_one(&effect_key, rule)];

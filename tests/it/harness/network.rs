@@ -72,7 +72,11 @@ impl Network {
 }
 
 fn receipt(index: usize) -> Receipt {
-    Receipt { remote_id: format!("n{index}"), link: Some(format!("https://network.example/{index}")) }
+    Receipt {
+        remote_id: format!("n{index}"),
+        link: Some(format!("https://network.example/{index}")),
+        cost_micros: None,
+    }
 }
 
 #[async_trait::async_trait]

@@ -148,7 +148,7 @@ impl Operation {
                 Begin::Nothing => "nothing".into(),
             },
             Self::Published(claim) => {
-                let receipt = Receipt { remote_id: "n1".into(), link: None };
+                let receipt = Receipt { remote_id: "n1".into(), link: None, cost_micros: None };
                 conclude(&engine, &props, claim, Sent::Published(receipt)).await
             }
             Self::NotSent(claim) => {

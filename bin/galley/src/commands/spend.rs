@@ -1,4 +1,4 @@
-//! `galley spend`: what was spent, by day, agent, model or workflow.
+//! `galley spend`: what was spent, by day, agent, model, workflow or account.
 
 use clap::Args;
 use galley_api::views;
@@ -11,15 +11,16 @@ use crate::print::{self, style};
 use crate::show::dollars;
 use crate::table::{Table, cell};
 
-/// See what was spent, by day, agent, model or workflow
+/// See what was spent, by day, agent, model, workflow or account
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   galley spend                              this month, day by day
   galley spend --by agent --since 2026-11-01
-  galley spend --by workflow                the dearest first")]
+  galley spend --by workflow                the dearest first
+  galley spend --by account                 posts that cost something")]
 pub(crate) struct Spend {
     /// What to sum up by
-    #[arg(long, default_value = "day", value_name = "WHAT", value_parser = ["day", "agent", "model", "workflow"])]
+    #[arg(long, default_value = "day", value_name = "WHAT", value_parser = ["day", "agent", "model", "workflow", "account"])]
     by: String,
     /// The first day, of the workspace's time zone; the first of this month when absent
     #[arg(long, value_name = "YYYY-MM-DD")]
@@ -58,6 +59,7 @@ fn shown(spend: &views::Spend, by: &str) -> String {
         "agent" => "AGENT",
         "model" => "MODEL",
         "workflow" => "WORKFLOW",
+        "account" => "ACCOUNT",
         _ => "DAY",
     };
     let mut table = Table::new(&[head, ">CALLS", ">TOKENS IN", ">OUT", ">COST", ">ESTIMATED"]);

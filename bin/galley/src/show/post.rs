@@ -4,7 +4,7 @@ use galley_api::views::{
     Approval, ApprovalDetail, PostContent, PostDetail, Publication, PublicationEvent, WorkflowPost,
 };
 
-use super::{prose_width, section};
+use super::{dollars, prose_width, section};
 use crate::print::{self, style};
 use crate::table::{Table, boxed, cell, state, wrap};
 use crate::time;
@@ -173,6 +173,8 @@ fn published(publication: &Publication) -> String {
     lines.extend(publication.link.as_ref().map(|link| format!("link {link}")));
     let day = publication.quota_day.as_ref().filter(|_| publication.quota_held);
     lines.extend(day.map(|day| format!("counts in the limits of {day}")));
+    let paid = (publication.price_micros > 0).then(|| dollars(publication.price_micros));
+    lines.extend(paid.map(|price| format!("costs {price}, drawn from the budgets")));
     lines.extend(publication.settled_by.as_ref().map(|by| format!("settled by {by}")));
     lines.extend(publication.told.as_ref().map(|told| format!("told: {}", visible(told))));
     lines.iter().map(|line| format!("  {line}\n")).collect()

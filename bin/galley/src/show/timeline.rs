@@ -18,6 +18,7 @@ fn of_kind(kind: SpanKind) -> (char, Paint, &'static str, &'static str) {
         SpanKind::Retry => ('▒', style::BAD, "failed, waits for a retry", "retries"),
         SpanKind::People => ('═', style::WARN, "waits for people", "waiting for people"),
         SpanKind::Slot => ('─', style::DIM, "waits for its slot", "waiting for slots"),
+        SpanKind::Money => ('$', style::WARN, "waits for money", "waiting for money"),
         SpanKind::Open => ('░', style::BUSY, "is held by a worker", "work that is not over"),
         SpanKind::Queue => ('·', style::DIM, "queues", "queueing"),
     }

@@ -25,7 +25,10 @@ async fn the_ledger_has_every_post_once_in_order() {
     ];
     assert_eq!(told, expected);
     let each = json!({ "idempotent": 1, "verifiable": 1, "blind": 1 });
-    assert_eq!(ledger["counts"], json!({ "posts": 3, "kept": 3, "byEndpoint": each, "duplicates": 0 }));
+    assert_eq!(
+        ledger["counts"],
+        json!({ "posts": 3, "kept": 3, "byEndpoint": each, "duplicates": 0, "costMicros": 0 })
+    );
     assert_eq!(ledger["duplicates"], json!([]));
     // The page's link leads here, and Rust sees the same.
     assert_eq!(serde_json::to_value(bed.network.ledger()).unwrap(), ledger);

@@ -27,7 +27,11 @@ fn case(account: fn(&str) -> Account, key: fn(&Seen) -> String) -> Case {
         adapter,
         account,
         success: Reply::new(201, r#"{"id":"p_1","url":"http://127.0.0.1:8081/p/p_1"}"#),
-        receipt: Receipt { remote_id: "p_1".into(), link: Some("http://127.0.0.1:8081/p/p_1".into()) },
+        receipt: Receipt {
+            remote_id: "p_1".into(),
+            link: Some("http://127.0.0.1:8081/p/p_1".into()),
+            cost_micros: None,
+        },
         key,
         bare_success: Class::Unknown,
         error_in_200: Class::Refused,
@@ -97,8 +101,11 @@ async fn a_key_cannot_leave_its_place_in_the_path() {
 async fn looking_says_found_or_absent_only_of_a_list() {
     let ours = outgoing().key;
     let post = |key: &str| json!({ "id": "p_7", "url": "http://127.0.0.1:8081/p/p_7", "clientKey": key });
-    let found =
-        Looked::Found(Receipt { remote_id: "p_7".into(), link: Some("http://127.0.0.1:8081/p/p_7".into()) });
+    let found = Looked::Found(Receipt {
+        remote_id: "p_7".into(),
+        link: Some("http://127.0.0.1:8081/p/p_7".into()),
+        cost_micros: None,
+    });
     for (body, expected) in [
         (json!({ "posts": [post(&ours)] }), Some(found.clone())),
         (json!([post(&ours)]), Some(found.clone())),

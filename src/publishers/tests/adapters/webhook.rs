@@ -36,14 +36,16 @@ async fn webhooks_conform() {
         error_in_200: Class::Published,
     };
     let told = Reply::new(200, r#"{"id":17,"url":"https://example.com/17"}"#);
-    let receipt = Receipt { remote_id: "17".into(), link: Some("https://example.com/17".into()) };
+    let receipt =
+        Receipt { remote_id: "17".into(), link: Some("https://example.com/17".into()), cost_micros: None };
     case(told, receipt).holds().await;
 }
 
 #[tokio::test]
 async fn any_2xx_is_a_receipt_by_the_webhooks_own_id() {
-    let bare =
-        |link: Option<&str>| Sent::Published(Receipt { remote_id: id(), link: link.map(str::to_owned) });
+    let bare = |link: Option<&str>| {
+        Sent::Published(Receipt { remote_id: id(), link: link.map(str::to_owned), cost_micros: None })
+    };
     for (status, body, expected) in [
         (204, "", bare(None)),
         (202, "accepted", bare(None)),

@@ -4,6 +4,7 @@ use galley_core::decide::Event;
 use galley_core::publish::Capability;
 use serde_json::{Value, json};
 
+use super::bad_money;
 use super::story::{Key, Story};
 use crate::history::{Ask, History, Reply};
 
@@ -117,7 +118,8 @@ pub(super) fn good() -> Good {
     let submit = || Ask::Submit { key: "k-refused".into(), shape: "story".into(), body: 9 };
     story.op(one, submit(), Reply::Refused { status: 422, problem: "invalid".into() });
     story.op(one, submit(), Reply::Unknown { why: "the connection was cut".into() });
-    let history = story.end();
+    let mut history = story.end();
+    bad_money::pay(&mut history, published);
     Good { history, published, cancelled, dead, expanded, asked, rejected, scheduled, recurring }
 }
 

@@ -2,6 +2,7 @@
 //! and for every invariant there are runs that break it and are caught.
 
 mod bad_log;
+mod bad_money;
 mod bad_posts;
 mod bad_rows;
 mod good;
@@ -21,7 +22,7 @@ use story::Key;
 type Break = (&'static str, &'static str, fn(&mut Good));
 
 fn breaks() -> impl Iterator<Item = Break> {
-    [bad_rows::BREAKS, bad_log::BREAKS, bad_posts::BREAKS].into_iter().flatten().copied()
+    [bad_rows::BREAKS, bad_log::BREAKS, bad_posts::BREAKS, bad_money::BREAKS].into_iter().flatten().copied()
 }
 
 #[test]

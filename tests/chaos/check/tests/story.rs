@@ -583,6 +583,7 @@ impl Story {
             text: payload.text,
             link: payload.link,
             at,
+            cost_micros: 0,
         });
     }
 

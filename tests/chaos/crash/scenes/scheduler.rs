@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use galley_chaos::bills::BOUND;
 use galley_core::ids::{AgentType, WorkflowId, WorkflowKey};
 use galley_core::run::{Run, StepRun, WorkflowState};
 use galley_core::schedule::Missed;
 use galley_core::ticket::Ticket;
 use galley_engine::store::AcceptWrite;
-use galley_engine::{NewSchedule, Session};
+use galley_engine::{Funding, NewCall, NewSchedule, Session};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -39,6 +40,7 @@ pub(crate) enum Chore {
     Schedules,
     MissedSchedules,
     Ghosts,
+    LostCalls,
 }
 
 /// How to see that something was done.
@@ -76,7 +78,7 @@ pub(crate) async fn scheduler(bed: &mut Bed, case: Case, chore: Chore) {
         Chore::OrphanedTimers => {
             bed.submit(chain(), Value::Null, WorkflowState::Succeeded).await;
         }
-        Chore::DeadSessions | Chore::Overdue | Chore::LostPushes | Chore::EmptyQueue => {}
+        Chore::DeadSessions | Chore::Overdue | Chore::LostPushes | Chore::EmptyQueue | Chore::LostCalls => {}
     }
     let role = Role { place: bed.place.clone(), work: Work::Scheduler };
     let mut child = Child::start(&role, case);
@@ -138,6 +140,16 @@ async fn occasion(bed: &mut Bed, chore: Chore, turn: usize, held: &mut Vec<Sessi
             bed.claim(&session, &["brief"], 1).await;
             held.push(session);
             Sign::Some(format!("SELECT count(*) FROM attempts WHERE workflow_id = '{}'", key.workflow))
+        }
+        Chore::LostCalls => {
+            bed.submit(only("echo"), Value::Null, WorkflowState::Succeeded).await;
+            let session = bed.session().await;
+            let claim = bed.claim(&session, &["echo"], 1).await.remove(0);
+            let call = NewCall { call: 0, provider: "bank".into(), model: "m".into(), bound_micros: BOUND };
+            let funding = sure(async || bed.engine.reserve_call(&claim, call.clone()).await).await;
+            assert_eq!(funding, Funding::Reserved);
+            let id = session.id();
+            Sign::Some(format!("SELECT count(*) FROM spend WHERE session = {id} AND state = 'estimated'"))
         }
         Chore::LostPushes => {
             bed.submit_by(&bed.unheard_engine(), chain(), Value::Null, WorkflowState::Succeeded).await;

@@ -23,6 +23,8 @@ pub(crate) enum Load {
     Chains,
     /// The same; the worker also loses a session.
     Sessions,
+    /// Steps that pay for calls.
+    Paid,
     /// Steps that need a person's go.
     Manual,
     /// Posts.
@@ -44,6 +46,11 @@ pub(crate) async fn worker(bed: &mut Bed, case: Case, load: Load) {
         Load::Chains | Load::Sessions => {
             for _ in 0..2 {
                 bed.submit(chain(), Value::Null, WorkflowState::Succeeded).await;
+            }
+        }
+        Load::Paid => {
+            for _ in 0..2 {
+                bed.submit(only("payer"), Value::Null, WorkflowState::Succeeded).await;
             }
         }
         Load::Manual => {

@@ -22,6 +22,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (11, "approvals_of_step", include_str!("../../migrations/0011_approvals_of_step.sql")),
     (12, "coordinator", include_str!("../../migrations/0012_coordinator.sql")),
     (13, "messages", include_str!("../../migrations/0013_messages.sql")),
+    (17, "figures", include_str!("../../migrations/0017_figures.sql")),
     (18, "savings", include_str!("../../migrations/0018_savings.sql")),
 ];
 

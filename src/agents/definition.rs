@@ -103,6 +103,13 @@ struct File {
     says: Vec<Line>,
     #[serde(default)]
     remembers: Vec<Entry>,
+    example: Option<Example>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Example {
+    input: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -192,6 +199,7 @@ impl Definition {
             same,
             says,
             remembers,
+            example,
         } = read;
 
         let agent =
@@ -235,7 +243,16 @@ impl Definition {
             })?;
             Ok((value, schema))
         };
-        let (input_schema, _) = compile("schema.input", &schema.input)?;
+        let (input_schema, input) = compile("schema.input", &schema.input)?;
+        let example = example
+            .map(|example| {
+                let wrong = |what| wrong("example.input", what, "write a step input that the agent takes");
+                let value = serde_json::from_str::<Value>(&example.input)
+                    .map_err(|error| wrong(format!("not JSON: {error}")))?;
+                input.check(&value).map_err(|mismatch| wrong(mismatch.to_string()))?;
+                Ok(value)
+            })
+            .transpose()?;
         let (output_schema, output) = compile("schema.output", &schema.output)?;
         for place in same.iter().flat_map(|same| same.input.iter().chain([&same.output])) {
             if !place.starts_with('/') {
@@ -249,7 +266,7 @@ impl Definition {
 
         Ok(Self {
             standing_rules: standing_rules(&output_schema),
-            spec: AgentSpec { agent, description, input_schema, output_schema, retry },
+            spec: AgentSpec { agent, description, input_schema, output_schema, retry, example },
             models,
             sampling,
             concurrency: limits.concurrency,

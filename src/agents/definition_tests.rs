@@ -189,7 +189,7 @@ fn a_folder_adds_and_replaces() {
     std::fs::write(folder.path().join("strategy.toml"), GOOD.replace("\"poet\"", "\"strategy\"")).unwrap();
     std::fs::write(folder.path().join("README.md"), "not an agent").unwrap();
     let definitions = Definitions::built_in().unwrap().with_folder(folder.path()).unwrap();
-    assert_eq!(definitions.names().count(), 7);
+    assert_eq!(definitions.names().count(), 8);
     assert_eq!(definitions.get(&"strategy".parse().unwrap()).unwrap().spec().description, "Writes a poem");
 
     std::fs::write(folder.path().join("other.toml"), GOOD).unwrap();

@@ -17,6 +17,7 @@ macro_rules! built_in {
 
 /// The registry of `agents/`: one line per file, embedded in the binary.
 const BUILT_IN: &[(&str, &str)] = built_in![
+    "analytics",
     "competitor_analysis",
     "content_creator",
     "engagement",

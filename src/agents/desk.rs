@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use galley_core::choice::{Experience, Observed, Weights};
+use galley_core::figures::{Figures, Period};
 use galley_core::money::{Price, Tokens};
 use galley_core::report::StepError;
 use secrecy::SecretString;
@@ -126,6 +127,15 @@ pub trait Desk: Send + Sync + fmt::Debug {
     async fn own_providers(&self) -> Result<Vec<OwnProvider>, StepError> {
         Ok(Vec::new())
     }
+
+    /// The workspace's own figures over the days that end now.
+    ///
+    /// # Errors
+    /// Nobody can say now: another attempt. `no_figures`: this desk keeps no
+    /// records.
+    async fn figures(&self, _days: u16) -> Result<Figures, StepError> {
+        Err(StepError::permanent("no_figures", "there are no records to sum up here"))
+    }
 }
 
 /// A desk that knows no limits and remembers nothing: for agents that run
@@ -166,4 +176,8 @@ impl Desk for NoDesk {
     async fn keep(&self, _: &[u8; 32], _: Kept, _: Duration) {}
 
     async fn let_go(&self, _: &[u8; 32]) {}
+
+    async fn figures(&self, days: u16) -> Result<Figures, StepError> {
+        Ok(Figures { period: Period { days, ..Period::default() }, ..Figures::default() })
+    }
 }

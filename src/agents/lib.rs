@@ -18,11 +18,15 @@
 )]
 
 mod agent;
+mod analytics;
 mod breaker;
 mod call;
 mod definition;
 mod definitions;
 mod desk;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod golden;
 mod lanes;
 mod llm;
 mod offline;
@@ -40,6 +44,7 @@ mod schema;
 mod testing;
 
 pub use agent::{Agent, FnAgent, StepContext, output};
+pub use analytics::Analytics;
 pub use definition::{Candidate, Definition, LoadError, Sampling};
 pub use definitions::Definitions;
 pub use desk::{Desk, Kept, Known, LookUp, NoDesk, OwnProvider, PaidCall};

@@ -11,6 +11,7 @@ mod copy;
 mod plan;
 mod platform;
 mod reply;
+mod report;
 mod review;
 mod sampler;
 
@@ -236,10 +237,15 @@ fn written(spec: &AgentSpec, output: &Schema, input: &Value) -> Result<Value, St
     let chance = Chance::of(spec, input);
     let answer = match spec.agent.as_str() {
         "strategy" => plan::strategy(&brief, chance),
+        "content_creator" if brief.round > 1 => {
+            let refused = review::refused_words(&brief);
+            copy::post(&brief.without(|text| refused(text)), chance)
+        }
         "content_creator" => copy::post(&brief, chance),
         "reviewer" => review::review(&brief, &input["results"]),
         "trend_detection" => plan::trends(&brief),
         "competitor_analysis" => plan::competitors(&brief),
+        "analytics" => report::summary(&input["results"]["figures"]),
         "engagement" => reply::replies(&brief, &input["params"]["comments"], chance),
         _ => return sampler::sample(&spec.output_schema, output, &brief),
     };
@@ -247,7 +253,7 @@ fn written(spec: &AgentSpec, output: &Schema, input: &Value) -> Result<Value, St
     // shape; then its schema says what to write.
     match output.check(&answer) {
         Ok(()) => Ok(answer),
-        Err(_) => sampler::sample(&spec.output_schema, output, &brief),
+        Err(_) => sampler::sample(&spec.output_schema, output, &Brief::read(input)),
     }
 }
 

@@ -9,6 +9,7 @@ use galley_core::report::{StepError, StepOutput};
 use serde_json::Value;
 
 use crate::agent::{Agent, StepContext};
+use crate::analytics::{self, Analytics};
 use crate::definitions::Definitions;
 use crate::llm::LlmAgent;
 use crate::provider::Providers;
@@ -72,7 +73,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Adds an [`LlmAgent`] for every definition.
+    /// Adds an agent for every definition: an [`LlmAgent`], or the built-in one
+    /// that only takes its prompt and limits from it.
     ///
     /// # Errors
     /// As [`Registry::register`], and [`RegisterError::NoModel`].
@@ -82,7 +84,11 @@ impl Registry {
         providers: &Arc<Providers>,
     ) -> Result<(), RegisterError> {
         for definition in definitions {
-            self.register(LlmAgent::new(definition, Arc::clone(providers))?)?;
+            let providers = Arc::clone(providers);
+            match definition.spec().agent.as_str() {
+                analytics::NAME => self.register(Analytics::new(definition, providers)?)?,
+                _ => self.register(LlmAgent::new(definition, providers)?)?,
+            }
         }
         Ok(())
     }

@@ -61,7 +61,7 @@ fn definitions_without_a_configured_provider_are_refused_at_the_start() {
         Registry::new().register_definitions(Definitions::built_in().unwrap(), &providers).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "agent `competitor_analysis`: none of its models (openai, offline) has a configured provider \
+        "agent `analytics`: none of its models (openai, offline) has a configured provider \
          (configured: none): configure one, or add a configured one to `models`"
     );
 }

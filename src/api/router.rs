@@ -56,6 +56,7 @@ pub(crate) fn closed_routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(schedules::run))
         .routes(routes!(agents::list))
         .routes(routes!(messages::patterns))
+        .routes(routes!(agents::show))
         .routes(routes!(queues::list))
         .routes(routes!(queues::pause))
         .routes(routes!(queues::resume))

@@ -32,6 +32,7 @@ pub(crate) fn spec(name: &str) -> anyhow::Result<AgentSpec> {
         // Workers are killed on purpose: an innocent step may be part of many
         // crashes.
         retry: RetryPolicy { max_crashes: 30, ..RetryPolicy::default() },
+        example: None,
     })
 }
 

@@ -25,6 +25,9 @@ pub struct AgentSpec {
     /// How its steps are retried, unless a step says otherwise.
     #[serde(default)]
     pub retry: RetryPolicy,
+    /// A step input that fits the schema, for people who begin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub example: Option<Value>,
 }
 
 fn anything() -> Value {

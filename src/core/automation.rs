@@ -1,6 +1,8 @@
 //! A workspace's policy: what runs by itself, what a person has to approve,
 //! and how many posts go out per day.
 
+use std::borrow::Cow;
+
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
@@ -106,8 +108,8 @@ impl Default for AutomationConfig {
 pub enum Gate {
     /// Not at all.
     Forbidden(String),
-    /// When a person said yes to exactly these bytes.
-    NeedsApproval(&'static str),
+    /// When a person said yes to exactly these bytes; why.
+    NeedsApproval(Cow<'static, str>),
     /// By itself.
     Free,
 }
@@ -166,23 +168,28 @@ impl AutomationConfig {
     }
 
     /// What the policy says about a post. `held`: it waited for an approval
-    /// before; loosening the policy does not release it.
-    pub fn gate(&self, publisher: &AgentType, platform: &str, held: bool) -> Gate {
+    /// before; loosening the policy does not release it. `refused`: why its
+    /// review does not let it out; whatever the mode, a person decides then.
+    pub fn gate(&self, publisher: &AgentType, platform: &str, held: bool, refused: Option<String>) -> Gate {
         if !self.is_enabled(publisher) {
             return Gate::Forbidden(format!("the agent `{publisher}` is not enabled in this workspace"));
         }
         if self.allowed_platforms.as_ref().is_some_and(|allowed| !allowed.iter().any(|p| p == platform)) {
             return Gate::Forbidden(format!("the platform `{platform}` is not allowed in this workspace"));
         }
-        match self.mode {
-            // The first two win over any rule that may come.
-            _ if self.content_approval_required => Gate::NeedsApproval("every post needs an approval here"),
-            _ if held => Gate::NeedsApproval("it waited for an approval before the policy was loosened"),
-            Mode::Assisted => Gate::NeedsApproval("in the mode `assisted` every post needs an approval"),
-            Mode::Manual => Gate::NeedsApproval("in the mode `manual` every post needs an approval"),
-            Mode::Hybrid => Gate::NeedsApproval("no rule lets it out by itself"),
-            Mode::FullAutonomous => Gate::Free,
+        if let Some(why) = refused {
+            return Gate::NeedsApproval(why.into());
         }
+        let why = match self.mode {
+            // The first two win over any rule that may come.
+            _ if self.content_approval_required => "every post needs an approval here",
+            _ if held => "it waited for an approval before the policy was loosened",
+            Mode::Assisted => "in the mode `assisted` every post needs an approval",
+            Mode::Manual => "in the mode `manual` every post needs an approval",
+            Mode::Hybrid => "no rule lets it out by itself",
+            Mode::FullAutonomous => return Gate::Free,
+        };
+        Gate::NeedsApproval(why.into())
     }
 }
 
@@ -221,9 +228,11 @@ mod tests {
                             let forbidden = agents == Some(vec![agent("strategy")])
                                 || platforms == Some(vec!["y".to_owned()]);
                             let free = mode == Mode::FullAutonomous && !approval && !held;
-                            let gate = config.gate(&publisher, "x", held);
+                            let gate = config.gate(&publisher, "x", held, None);
                             assert_eq!(matches!(gate, Gate::Forbidden(_)), forbidden, "{config:?}");
                             assert_eq!(gate == Gate::Free, free && !forbidden, "{config:?}");
+                            let gate = config.gate(&publisher, "x", held, Some("no".into()));
+                            assert_eq!(gate == Gate::NeedsApproval("no".into()), !forbidden, "{config:?}");
                         }
                     }
                 }

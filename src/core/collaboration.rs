@@ -9,6 +9,7 @@
 
 use crate::ids::StepIndex;
 use crate::plan::Plan;
+use crate::review::later_round;
 
 /// What a stretch of a step's time was. The order is the one in which they win
 /// where two say something about the same moment.
@@ -182,10 +183,9 @@ pub fn collaboration(steps: &[StepTimes], wall_ms: u64) -> Option<Collaboration>
 pub fn later_rounds(plan: &Plan) -> Vec<bool> {
     let steps = &plan.steps;
     let first = |index: usize| {
-        let (base, round) = steps[index].name.rsplit_once('_')?;
-        let round: u32 = round.parse().ok()?;
-        let first = steps.iter().position(|step| step.name == base)?;
-        (round >= 2 && steps[first].agent == steps[index].agent).then_some(first)
+        let position = |name: &str| steps.iter().position(|step| step.name == name);
+        let (base, _) = later_round(&steps[index].name, |name| position(name).is_some())?;
+        position(base).filter(|first| steps[*first].agent == steps[index].agent)
     };
     (0..steps.len())
         .map(|index| {

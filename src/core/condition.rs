@@ -1,7 +1,8 @@
 //! Conditions: CEL expressions over what a step's input would be.
 //!
 //! A condition sees `brief`, `params` and `results` (of the step's needs) and
-//! nothing else: no clock, no I/O. It must answer with a boolean.
+//! nothing else: no clock, no I/O. It must answer with a boolean. One that
+//! mentions `item` is asked for each element of its step's `forEach`.
 
 use std::sync::Arc;
 
@@ -10,7 +11,10 @@ use cel::{Context, IdedExpr, Program, Value as CelValue};
 use serde_json::{Map, Value};
 
 /// The variables a `when` may use.
-const VARIABLES: [&str; 3] = ["brief", "params", "results"];
+const VARIABLES: [&str; 4] = ["brief", "params", "results", ITEM];
+
+/// The element a condition is asked about, where it is asked for each.
+const ITEM: &str = "item";
 
 /// Longest condition, in bytes.
 const MAX_CONDITION_BYTES: usize = 4096;
@@ -26,6 +30,9 @@ const MAX_MARKS: usize = 512;
 pub struct Condition {
     text: String,
     program: Arc<Program>,
+    asks_item: bool,
+    asks_results: bool,
+    loops: bool,
 }
 
 impl std::fmt::Debug for Condition {
@@ -56,7 +63,10 @@ impl Condition {
             );
         }
         let bound = names.bound;
+        let (mut asks_item, mut asks_results) = (false, false);
         for variable in program.references().variables() {
+            asks_item |= variable == ITEM;
+            asks_results |= variable == "results";
             if !VARIABLES.contains(&variable) && !bound.iter().any(|name| name == variable) {
                 return Err(format!(
                     "unknown variable `{variable}`; a condition sees {}",
@@ -64,7 +74,28 @@ impl Condition {
                 ));
             }
         }
-        Ok(Self { text: text.to_owned(), program: Arc::new(program) })
+        Ok(Self {
+            text: text.to_owned(),
+            program: Arc::new(program),
+            asks_item,
+            asks_results,
+            loops: names.loops > 0,
+        })
+    }
+
+    /// Whether the workflow's input and the definition say all it asks for.
+    pub fn asks_input_only(&self) -> bool {
+        !self.asks_item && !self.asks_results
+    }
+
+    /// Whether it is asked for each element of an expansion.
+    pub fn asks_item(&self) -> bool {
+        self.asks_item
+    }
+
+    /// Whether it looks at every element of a list.
+    pub fn loops(&self) -> bool {
+        self.loops
     }
 
     /// Evaluates the condition.
@@ -72,17 +103,53 @@ impl Condition {
     /// # Errors
     /// A sentence: a missing key, a wrong type, an answer that is no boolean.
     pub fn holds(&self, brief: &Value, params: &Value, results: &Map<String, Value>) -> Result<bool, String> {
-        let mut context = Context::default();
-        let mut set = |name: &str, value: CelValue| context.add_variable_from_value(name.to_owned(), value);
-        set("brief", to_cel(brief)?);
-        set("params", to_cel(params)?);
-        set("results", cel::to_value(results).map_err(|e| e.to_string())?);
-        match self.program.execute(&context) {
+        self.answer(&context(brief, params, results)?)
+    }
+
+    /// Evaluates the condition for each element: the positions of those it is
+    /// true for.
+    ///
+    /// # Errors
+    /// As [`Condition::holds`], of the first element it cannot answer for.
+    pub fn hold_for(
+        &self,
+        items: &[Value],
+        brief: &Value,
+        params: &Value,
+        results: &Map<String, Value>,
+    ) -> Result<Vec<u16>, String> {
+        let context = context(brief, params, results)?;
+        let mut holds = Vec::new();
+        for (position, item) in (0..).zip(items) {
+            let mut about = context.new_inner_scope();
+            about.add_variable_from_value(ITEM.to_owned(), to_cel(item)?);
+            if self.answer(&about)? {
+                holds.push(position);
+            }
+        }
+        Ok(holds)
+    }
+
+    fn answer(&self, context: &Context<'_, '_>) -> Result<bool, String> {
+        match self.program.execute(context) {
             Ok(CelValue::Bool(answer)) => Ok(answer),
             Ok(other) => Err(format!("`{}` answered {:?}, not true or false", self.text, other.type_of())),
             Err(error) => Err(format!("`{}` failed: {error}", self.text)),
         }
     }
+}
+
+fn context(
+    brief: &Value,
+    params: &Value,
+    results: &Map<String, Value>,
+) -> Result<Context<'static, 'static>, String> {
+    let mut context = Context::default();
+    let mut set = |name: &str, value: CelValue| context.add_variable_from_value(name.to_owned(), value);
+    set("brief", to_cel(brief)?);
+    set("params", to_cel(params)?);
+    set("results", cel::to_value(results).map_err(|e| e.to_string())?);
+    Ok(context)
 }
 
 /// Refuses what would recurse too deep, before anything recurses. Marks inside
@@ -172,6 +239,35 @@ mod tests {
         assert_eq!(ask("results.skipped == null"), Ok(true));
         assert_eq!(ask("size(results.review.tags) == 2"), Ok(true));
         assert_eq!(ask("results.review.tags.exists(t, t == 'b')"), Ok(true));
+    }
+
+    #[test]
+    fn a_condition_about_an_element_is_asked_for_each() {
+        let asked = |text: &str| {
+            let results = json!({ "review": { "perPost": [{ "platform": "x", "score": 0.5 }, { "platform": "y", "score": 1 }] } });
+            let Value::Object(results) = results else { unreachable!() };
+            let items = json!([{ "platform": "x" }, { "platform": "y" }, { "platform": "z" }]);
+            let brief = json!({ "minScore": 1 });
+            let condition = Condition::compile(text)?;
+            assert!(condition.asks_item(), "{text}");
+            condition.hold_for(items.as_array().map_or(&[], Vec::as_slice), &brief, &Value::Null, &results)
+        };
+        let below =
+            "results.review.perPost.exists(p, p.platform == item.platform && p.score < brief.minScore)";
+        assert_eq!(asked(below), Ok(vec![0]));
+        assert_eq!(asked("item.platform != 'x'"), Ok(vec![1, 2]));
+        assert_eq!(asked("item == null"), Ok(vec![]));
+        assert!(asked("item.nobody == 1").expect_err("no such key").contains("failed"));
+        assert!(!Condition::compile("brief.item == 1").expect("it compiles").asks_item());
+        for (text, only) in [
+            ("has(brief.a)", true),
+            ("results.a == 1", false),
+            ("item == 1", false),
+            ("params.results", true),
+        ] {
+            assert_eq!(Condition::compile(text).expect(text).asks_input_only(), only, "{text}");
+        }
+        assert!(Condition::compile(below).expect("it compiles").loops());
     }
 
     #[test]

@@ -50,7 +50,9 @@ pub struct StepDefinition {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_each: Option<ForEach>,
     /// A CEL condition over `brief`, `params` and `results`; false skips the
-    /// step.
+    /// step. One that mentions `item` is asked for each element of `forEach`
+    /// and leaves out those it is false for; the step is skipped when none is
+    /// left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<String>,
     /// Whether the workflow goes on without it when it fails.

@@ -133,6 +133,7 @@ impl Plan {
                 .and_then(|f| check_for_each(&at, index, f, &positions, &mut needs, &mut problems));
             let when = step.when.as_ref().and_then(|text| {
                 Condition::compile(text)
+                    .and_then(|when| check_element(when, step.for_each.as_ref()))
                     .map_err(|problem| problems.push(Problem::new(format!("{at}.when"), problem)))
                     .ok()
             });
@@ -345,6 +346,24 @@ fn check_for_each(
             None
         }
         Some(max) => Some(Expansion { source, path: for_each.path.clone(), max }),
+    }
+}
+
+/// Most elements of an expansion whose condition looks at a whole list for each
+/// of them: what that costs has to be bounded.
+const MAX_LOOPED: u16 = 32;
+
+/// Whether a condition about an element belongs to a step that has some.
+fn check_element(when: Condition, for_each: Option<&ForEach>) -> Result<Condition, String> {
+    if !when.asks_item() {
+        return Ok(when);
+    }
+    match for_each {
+        None => Err("`item` is the element of a forEach, and this step has none".into()),
+        Some(each) if when.loops() && each.max.is_some_and(|max| max > MAX_LOOPED) => Err(format!(
+            "a loop for each element (all, exists, map, filter): then the forEach may have at most {MAX_LOOPED}"
+        )),
+        Some(_) => Ok(when),
     }
 }
 

@@ -5,11 +5,12 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::agent::AgentSpec;
 use crate::ids::{AgentType, BadName};
 use crate::retry::RetryPolicy;
+use crate::review::newest_text;
 use crate::run::{StepRun, StepState};
 
 /// The agent type whose steps send posts out: one post per step. Its steps are
@@ -125,6 +126,11 @@ pub fn spec() -> Result<AgentSpec, BadName> {
             timeout_ms: 120_000,
             ..RetryPolicy::default()
         },
+        example: Some(json!({
+            "brief": { "product": "Lantern Street Coffee Club" },
+            "results": { "content": [{ "platform": "mastodon", "text": "Two new coffees every month." }] },
+            "item": "lantern_mastodon",
+        })),
     })
 }
 
@@ -145,23 +151,13 @@ pub fn target_of(input: &Value) -> Result<&str, String> {
 }
 
 /// The content for a platform among the results a publish step needs: the
-/// first that was written for that platform.
+/// newest text, see [`newest_text`].
 ///
 /// # Errors
 /// A sentence that says what is missing.
 pub fn content_of(input: &Value, platform: &str) -> Result<PostContent, String> {
     let results = input.get("results").and_then(Value::as_object);
-    let written = results
-        .into_iter()
-        .flat_map(|results| results.values())
-        .flat_map(|result| match result {
-            Value::Array(list) => list.iter().collect(),
-            one => vec![one],
-        })
-        .find(|result| {
-            result.get("platform").and_then(Value::as_str) == Some(platform) && result["text"].is_string()
-        });
-    let Some(written) = written else {
+    let Some((_, written)) = results.and_then(|results| newest_text(results, platform)) else {
         return Err(format!(
             "no earlier step it needs wrote a post for `{platform}`; write for that platform, or set the account's contentPlatform"
         ));

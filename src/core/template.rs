@@ -8,8 +8,9 @@ use crate::definition::Definition;
 /// One line per built-in template: its version and its definition.
 const BUILT_IN: &[(u32, &str)] = &[
     (1, include_str!("templates/campaign.json")),
-    (1, include_str!("templates/publish_campaign.json")),
     (1, include_str!("templates/single_post.json")),
+    (1, include_str!("templates/trend_response.json")),
+    (1, include_str!("templates/weekly_report.json")),
 ];
 
 /// The built-in templates with their versions.

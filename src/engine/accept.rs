@@ -152,7 +152,7 @@ impl Engine {
             }
         };
         let mut reading = self.fleet().reading().await?;
-        if definition.steps.iter().any(|step| !reading.agents.contains_key(&step.agent)) {
+        if definition.steps.iter().any(|step| reading.retry(&step.agent).is_none()) {
             // Perhaps a worker registered it a moment ago.
             reading = self.fleet().fresh().await?;
         }
@@ -161,9 +161,7 @@ impl Engine {
         // cold process must not spend its connections on a thousand times the
         // same.
         let make = async {
-            let plan = Plan::compile(definition, |agent| {
-                reading.agents.get(agent).map(|row| row.spec.retry.clone())
-            });
+            let plan = Plan::compile(definition, |agent| reading.retry(agent));
             let plan = Arc::new(plan.map_err(EngineError::Invalid)?);
             let body = serde_json::to_string(&plan.definition).map_err(|error| {
                 EngineError::Internal(format!("a definition does not serialize: {error}"))

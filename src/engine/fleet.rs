@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use galley_core::ids::AgentType;
+use galley_core::publish::{self, PUBLISHER};
+use galley_core::retry::RetryPolicy;
 use galley_queue::Controls;
 use galley_store::{AgentRow, Store, StoreError, WorkspaceRow};
 use tokio::sync::Mutex;
@@ -35,6 +37,17 @@ impl Reading {
 
     pub(crate) fn is_paused(&self, agent: &AgentType) -> bool {
         self.agents.get(agent).is_some_and(|row| row.control.paused)
+    }
+
+    /// How an agent type is retried; `None` if nobody registered it. Publish
+    /// steps are Galley's own: what a workflow without accounts skips need not
+    /// be served by anybody.
+    pub(crate) fn retry(&self, agent: &AgentType) -> Option<RetryPolicy> {
+        match self.agents.get(agent) {
+            Some(row) => Some(row.spec.retry.clone()),
+            None if agent.as_str() == PUBLISHER => publish::spec().ok().map(|spec| spec.retry),
+            None => None,
+        }
     }
 
     /// The agent types, sorted.

@@ -22,6 +22,7 @@ mod duties;
 mod engine;
 mod error;
 mod facts;
+mod figures;
 mod fleet;
 mod forget;
 mod forward;

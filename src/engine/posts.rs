@@ -133,7 +133,7 @@ impl Engine {
         }
         let policy = self.policy(workspace).await?;
         let publisher = AgentType::new(PUBLISHER)?;
-        let gate = policy.config.gate(&publisher, &post.platform, post.held);
+        let gate = policy.config.gate(&publisher, &post.platform, post.held, None);
         if approve && policy.config.four_eyes {
             return Err(EngineError::Conflict(format!(
                 "post {id}: the policy asks for four eyes (fourEyes), so whoever edits it cannot approve it along with \
@@ -161,11 +161,11 @@ impl Engine {
             Gate::NeedsApproval(why) => Some(why),
             // A post that is approved along with its edit needs a question to
             // answer.
-            Gate::Free | Gate::Forbidden(_) if approve => Some("approved along with its edit"),
+            Gate::Free | Gate::Forbidden(_) if approve => Some("approved along with its edit".into()),
             // It waits for an answer, and the question about its old bytes is
             // void: without another nobody could ever answer.
             Gate::Free | Gate::Forbidden(_) if post.state == PostState::WaitingApproval.word() => {
-                Some("it was edited while it waited for an approval")
+                Some("it was edited while it waited for an approval".into())
             }
             Gate::Free | Gate::Forbidden(_) => None,
         };
@@ -174,7 +174,7 @@ impl Engine {
         }
         let mut question = None;
         if let Some(why) = why {
-            let op = ask(&edited, &post.step_name, why, &policy);
+            let op = ask(&edited, &post.step_name, &why, &policy);
             if let PostOp::Ask { approval, .. } = &op {
                 question = Some(*approval);
             }

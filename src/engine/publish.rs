@@ -15,6 +15,7 @@ use galley_core::hash;
 use galley_core::ids::{AgentType, ApprovalId, PostId, WorkspaceId};
 use galley_core::publish::{Capability, Next, PostContent, after, content_of, target_of};
 use galley_core::report::StepError;
+use galley_core::review::refusal;
 use galley_core::run::Run;
 use galley_probe::{ARMED, Bug, Point, Rescue, planted, point, seen};
 use galley_store::{
@@ -215,7 +216,9 @@ impl Engine {
             let told = format!("the account `{}` was removed; discard the post", found.account.name);
             return self.end_publish(claim, &StepError::permanent("no_account", told)).await.map(Some);
         }
-        let gate = |held| found.policy.config.gate(&claim.agent, &found.account.platform, held);
+        let refused = refusal(&claim.input, &found.account.content_platform);
+        let gate =
+            |held| found.policy.config.gate(&claim.agent, &found.account.platform, held, refused.clone());
         if ARMED && found.post.held && gate(false) == Gate::Free {
             seen(Rescue::HeldThoughLoosened);
         }
@@ -226,7 +229,7 @@ impl Engine {
             }
             Gate::NeedsApproval(why) => match self.approval_of(claim, &found.post).await? {
                 Some(approval) => Some(approval),
-                None => return self.hold(claim, found, why).await,
+                None => return self.hold(claim, found, &why).await,
             },
             Gate::Free => None,
         };

@@ -4,7 +4,8 @@
 
 use galley_core::ids::{AgentType, WorkspaceId};
 use galley_core::plan::{Plan, Problem};
-use serde_json::Value;
+use galley_core::publish::PUBLISHER;
+use serde_json::{Map, Value};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -19,7 +20,21 @@ impl Engine {
     ) -> Result<Vec<Problem>, EngineError> {
         let policy = self.recent_policy(workspace).await?;
         let mut problems = Vec::new();
-        for (index, step) in plan.steps.iter().enumerate() {
+        let runs: Vec<bool> = (0..plan.steps.len()).map(|index| !is_skipped_by(plan, index, input)).collect();
+        let publishes = plan.steps.iter().zip(&runs).any(|(step, runs)| step.publishes && *runs);
+        let served = !publishes || self.is_registered(&AgentType::new(PUBLISHER)?).await?;
+        for (index, step) in plan.steps.iter().enumerate().filter(|(index, _)| runs[*index]) {
+            if step.publishes && !served {
+                let told =
+                    format!("no agent type `{PUBLISHER}` is registered; start a worker that offers it");
+                problems.push(Problem::new(format!("steps[{index}].agent"), told));
+            }
+            if step.publishes && step.for_each.as_ref().is_some_and(|each| each.source.is_some()) {
+                problems.push(Problem::new(
+                    format!("steps[{index}].forEach.step"),
+                    "accounts are named by whoever submits, not by an agent's result: give a list in the workflow input",
+                ));
+            }
             if !policy.config.is_enabled(&step.agent) {
                 problems.push(Problem::new(
                     format!("steps[{index}].agent"),
@@ -30,7 +45,7 @@ impl Engine {
                 ));
             }
         }
-        if !plan.publishes {
+        if !publishes {
             return Ok(problems);
         }
         let accounts = self.store().accounts(workspace).await?;
@@ -44,9 +59,9 @@ impl Engine {
                 ));
                 continue;
             };
-            let publisher = AgentType::new(galley_core::publish::PUBLISHER)?;
+            let publisher = AgentType::new(PUBLISHER)?;
             if let galley_core::automation::Gate::Forbidden(why) =
-                policy.config.gate(&publisher, &account.platform, false)
+                policy.config.gate(&publisher, &account.platform, false, None)
                 && policy.config.is_enabled(&publisher)
             {
                 problems.push(Problem::new(at, why));
@@ -54,6 +69,21 @@ impl Engine {
         }
         Ok(problems)
     }
+
+    /// Whether some worker ever offered an agent type.
+    async fn is_registered(&self, agent: &AgentType) -> Result<bool, EngineError> {
+        let known = self.fleet().reading().await?.agents.contains_key(agent);
+        // Perhaps a worker registered it a moment ago.
+        Ok(known || self.fleet().fresh().await?.agents.contains_key(agent))
+    }
+}
+
+/// Whether the input alone tells that a step will be skipped: then it needs no
+/// agent. A condition that cannot be evaluated is no such thing.
+fn is_skipped_by(plan: &Plan, index: usize, input: &Value) -> bool {
+    let params = &plan.definition.steps[index].input;
+    let when = plan.steps[index].when.as_ref().filter(|when| when.asks_input_only());
+    when.is_some_and(|when| when.holds(input, params, &Map::new()) == Ok(false))
 }
 
 /// The accounts a submit names, each with its place.

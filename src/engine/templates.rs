@@ -98,10 +98,7 @@ impl Engine {
         actor: &str,
     ) -> Result<TemplateView, EngineError> {
         let reading = self.fleet().fresh().await?;
-        Plan::compile(definition.clone(), |agent| {
-            reading.agents.get(agent).map(|row| row.spec.retry.clone())
-        })
-        .map_err(EngineError::Invalid)?;
+        Plan::compile(definition.clone(), |agent| reading.retry(agent)).map_err(EngineError::Invalid)?;
         let name = definition.name.clone();
         let body = serde_json::to_string(&definition)
             .map_err(|error| EngineError::Internal(format!("a definition does not serialize: {error}")))?;

@@ -25,6 +25,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (14, "gateway", include_str!("../../migrations/0014_gateway.sql")),
     (15, "paid_posts", include_str!("../../migrations/0015_paid_posts.sql")),
     (16, "providers", include_str!("../../migrations/0016_providers.sql")),
+    (17, "figures", include_str!("../../migrations/0017_figures.sql")),
     (18, "savings", include_str!("../../migrations/0018_savings.sql")),
 ];
 

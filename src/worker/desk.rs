@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use galley_agents::{Desk, Kept, Known, LookUp, OwnProvider, PaidCall};
 use galley_core::choice::{Observed, Weights};
+use galley_core::figures::Figures;
 use galley_core::money::Tokens;
 use galley_core::report::StepError;
 use galley_engine::store::{KeptRow, Response};
@@ -161,5 +162,9 @@ impl Desk for AttemptDesk {
         if let Err(error) = self.engine.let_go(&self.claim, *key).await {
             tracing::debug!(%error, "a question stays taken until its lease ends");
         }
+    }
+
+    async fn figures(&self, days: u16) -> Result<Figures, StepError> {
+        self.patiently(|| self.engine.figures(self.claim.ticket.workspace, days)).await
     }
 }

@@ -80,6 +80,7 @@ fn spec(name: &str) -> AgentSpec {
             max_backoff_ms: 1_000,
             timeout_ms: 15_000,
         },
+        example: None,
     }
 }
 

@@ -128,7 +128,7 @@ def fill(owner, preview, word):
     })
     fail = {"name": "strategy", "agent": "strategy", "input": {"offline": {"fail": "permanent"}}}
     broken = {"definition": {"name": f"{word}_broken", "steps": [fail]}}
-    publish = {"template": "publish_campaign"}
+    publish = {"template": "campaign"}
     # One that is out, one that waits, one that is dead.
     for name, what in (("out", publish), ("workflow", publish), ("broken", broken)):
         world[name] = api.post("/v1/workflows", what | {"input": brief})["workflowId"]

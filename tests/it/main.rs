@@ -43,6 +43,7 @@ mod retries;
 mod schedules;
 mod sealed;
 mod supply;
+mod templates;
 mod tls;
 mod unknown_commit;
 mod unstorable;

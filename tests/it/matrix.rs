@@ -62,6 +62,7 @@ fn table() -> BTreeMap<&'static str, Option<Route>> {
         ("listSchedules", route(ANY, none)),
         ("showSchedule", route(ANY, none)),
         ("listAgents", route(ANY, none)),
+        ("showAgent", route(ANY, none)),
         ("listQueues", route(ANY, none)),
         ("listWorkers", route(ANY, none)),
         ("listDeadLetters", route(ANY, none)),
@@ -240,7 +241,7 @@ impl World {
             "templates" => self.template.clone(),
             "accounts" | "schedules" => format!("{}_{}", self.word, resource.trim_end_matches('s')),
             "keys" => self.key.clone(),
-            "queues" => "writer".into(),
+            "queues" | "agents" => "writer".into(),
             // Both have one of that name.
             "providers" => "openai".into(),
             other => panic!("whose is a {other}? give it a line here"),
@@ -298,8 +299,9 @@ async fn every_role_at_every_route_of_both_workspaces() {
                 wrong.push(format!("{who} {id} in {}: {} {told}", world.word, answer.status));
             }
         };
-        // Those two are named alike in every workspace.
-        let alike = ["/v1/queues", "/v1/providers"].iter().any(|start| path.starts_with(start));
+        // Queues and agent types are the fleet's; providers are named alike in
+        // every workspace.
+        let alike = ["/v1/queues", "/v1/agents", "/v1/providers"].iter().any(|start| path.starts_with(start));
         let hidden = path.contains('{') && !alike || body(&theirs).get("workspaceId").is_some();
         cell(None, &mine, &|status| status == 401, "nobody").await;
         for role in Role::ALL {

@@ -376,6 +376,7 @@ fn list_command(path: &str) -> &'static str {
         "tasks" => "`galley task list`",
         "queues" => "`galley queue list`",
         "templates" => "`galley template list`",
+        "agents" => "`galley agent list`",
         "dead-letters" => "`galley dead list`",
         "posts" => "`galley post list`",
         "approvals" => "`galley approval list`",

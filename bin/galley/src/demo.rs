@@ -41,7 +41,7 @@ pub(crate) async fn run(client: &Client, always: bool) -> Result<Option<Workflow
     let answer = client.create(&["v1", "workflows"], &campaign, &key).await?;
     let submitted: views::SubmittedWorkflow = client::read(&answer)?;
     print::say(&format!(
-        "\n{}\nThe chain is strategy, one content step per platform, a review, then a post per account.\n",
+        "\n{}\nThe chain is strategy, one content step per platform, a review (what it refuses would be written anew), then a post per account.\n",
         style::STRONG.on("A sample campaign runs:")
     ));
     let detail = show::watch(client, submitted.workflow_id).await?;

@@ -1,6 +1,7 @@
 //! A step input as the writers see it: read leniently, because briefs are
 //! written by people and every field but the product may be missing.
 
+use galley_core::review;
 use serde_json::Value;
 
 use super::platform::Platform;
@@ -20,6 +21,8 @@ pub(super) struct Brief {
     pub(super) tone: Option<String>,
     pub(super) goals: Vec<String>,
     pub(super) facts: Vec<String>,
+    /// What people saw lately.
+    pub(super) observations: Vec<String>,
     pub(super) avoid: Vec<String>,
     pub(super) competitors: Vec<String>,
     /// The brief's platforms, in its order and spelling.
@@ -29,6 +32,8 @@ pub(super) struct Brief {
     /// The strategy's angle and hashtags for that platform.
     pub(super) angle: Option<String>,
     pub(super) hashtags: Vec<String>,
+    /// Which round of this step's post it is; the first is 1.
+    pub(super) round: u32,
 }
 
 impl Brief {
@@ -36,6 +41,17 @@ impl Brief {
         let brief = &input["brief"];
         let item = &input["item"];
         let product = &brief["product"];
+        let platform = [&item["platform"], item, &input["params"]["platform"], &brief["platform"]]
+            .into_iter()
+            .find_map(|value| value.as_str().map(str::to_owned));
+        let refused = platform.as_ref().filter(|platform| review::refusal(input, platform).is_some());
+        let written = input["results"].as_object();
+        // A report's first sentence is news.
+        let report =
+            written.and_then(|results| results.values().find(|result| result["figures"].is_object()));
+        let told = report.and_then(|report| line(&report["summary"]["headline"]));
+        let told = told.map(|told| told.trim_start_matches("[sample] ").to_owned());
+        let before = refused.and_then(|platform| review::newest_text(written?, platform));
         Self {
             product: line(product)
                 .or_else(|| line(&product["name"]))
@@ -45,17 +61,28 @@ impl Brief {
             audience: line(&brief["audience"]),
             tone: line(&brief["tone"]),
             goals: lines(&brief["goals"]),
-            facts: lines(&brief["facts"]),
+            facts: told.into_iter().chain(lines(&brief["facts"])).collect(),
+            observations: lines(&brief["observations"]),
             avoid: lines(&brief["avoid"]),
             // Names, not prose: as they are, and all of them.
             competitors: names(&brief["competitors"]),
             platforms: names(&brief["platforms"]),
-            platform: [&item["platform"], item, &input["params"]["platform"]]
-                .into_iter()
-                .find_map(|value| value.as_str().map(str::to_owned)),
+            round: before.map_or(1, |(round, _)| round.saturating_add(1)),
+            platform,
             angle: line(&item["angle"]),
             hashtags: lines(&item["hashtags"]).into_iter().filter(|tag| is_hashtag(tag)).collect(),
         }
+    }
+
+    /// The brief without whatever says something it should not.
+    pub(super) fn without(mut self, says: impl Fn(&str) -> bool) -> Self {
+        for texts in [&mut self.goals, &mut self.facts, &mut self.hashtags] {
+            texts.retain(|text| !says(text));
+        }
+        for text in [&mut self.description, &mut self.audience, &mut self.tone, &mut self.angle] {
+            text.take_if(|text| says(text));
+        }
+        self
     }
 
     pub(super) fn audience(&self) -> &str {

@@ -19,7 +19,8 @@ pub(super) fn post(brief: &Brief, chance: Chance) -> Value {
     let platform = Platform::named(name);
     let tags = brief.tags(platform.hashtags);
     let call = brief.call_to_action();
-    let label = format!("[sample for {}, max {} characters]", platform.clip(name, 24), platform.limit);
+    let round = if brief.round > 1 { format!(", round {}", brief.round) } else { String::new() };
+    let label = format!("[sample for {}{round}, max {} characters]", platform.clip(name, 24), platform.limit);
     let text = assemble(&platform, label, &pieces(brief, &platform, &tags, &call, chance));
     // What did not fit into the text is not claimed to be in it.
     let used: Vec<&String> = tags.iter().filter(|tag| text.contains(tag.as_str())).collect();

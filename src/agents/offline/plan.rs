@@ -69,6 +69,14 @@ fn angle(brief: &Brief, style: Style, chance: Chance) -> String {
 }
 
 pub(super) fn trends(brief: &Brief) -> Value {
+    let seen = brief.observations.iter().take(4).map(|seen| {
+        json!({
+            "topic": format!("[sample] {}", sentence(seen)),
+            "why": format!("Somebody saw it and put it into the brief; {} may care.", brief.audience()),
+            "basis": "brief",
+            "relevance": 0.7,
+        })
+    });
     let mut topics: Vec<Value> = brief
         .tags(4)
         .iter()
@@ -82,6 +90,7 @@ pub(super) fn trends(brief: &Brief) -> Value {
             })
         })
         .collect();
+    topics.splice(0..0, seen);
     if topics.is_empty() {
         topics.push(json!({
             "topic": format!("[sample] {}", brief.product),

@@ -40,6 +40,16 @@ fn collect_posts<'a>(value: &'a Value, posts: &mut Vec<(&'a str, &'a str)>) {
     }
 }
 
+/// Tells whether a text has words that a review takes away from a post's score:
+/// whoever writes the post anew leaves such a text out.
+pub(super) fn refused_words(brief: &Brief) -> impl Fn(&str) -> bool + use<> {
+    let avoid: Vec<String> = brief.avoid.iter().map(|words| words.to_lowercase()).collect();
+    move |text| {
+        let folded = text.to_lowercase();
+        avoid.iter().any(|words| folded.contains(words)) || RISKY.iter().any(|claim| folded.contains(claim))
+    }
+}
+
 fn review_post(brief: &Brief, name: &str, text: &str) -> (f64, Value) {
     let platform = Platform::named(name);
     let folded = text.to_lowercase();

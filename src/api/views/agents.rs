@@ -19,6 +19,9 @@ pub struct Agent {
     pub output_schema: Value,
     /// How its steps are retried, unless a step says otherwise.
     pub retry: RetryPolicy,
+    /// A step input that it takes, where whoever registered it gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub example: Option<Value>,
 }
 
 /// How steps are retried.
@@ -52,6 +55,7 @@ impl From<AgentRow> for Agent {
                 max_backoff_ms: retry.max_backoff_ms,
                 timeout_ms: retry.timeout_ms,
             },
+            example: spec.example,
         }
     }
 }

@@ -36,7 +36,8 @@ pub struct StepShape {
     /// One child step per element of an earlier result.
     pub for_each: Option<ForEachShape>,
     /// A CEL condition over `brief`, `params` and `results`; false skips the
-    /// step.
+    /// step. One that mentions `item` is asked for each element of `forEach`
+    /// and leaves out those it is false for.
     pub when: Option<String>,
     /// Whether the workflow goes on without it when it fails.
     #[schema(required = false)]

@@ -385,59 +385,56 @@ impl Mover<'_> {
 
     /// A blocked step's needs are met: run it, skip it or expand it.
     pub(super) fn activate(&mut self, step: StepIndex, forced: bool) {
-        let plan_step = self.plan_of(step);
+        let index = self.run.steps[usize::from(step)].plan;
+        let plan_step = &self.plan.steps[usize::from(index)];
+        let params = &self.plan.definition.steps[usize::from(index)].input;
         let is_child = self.run.steps[usize::from(step)].item.is_some();
-        if let Some(when) = &plan_step.when
-            && !forced
-            && !is_child
-        {
+        let when = plan_step.when.as_ref().filter(|_| !forced && !is_child);
+        if let Some(when) = when.filter(|when| !when.asks_item()) {
             if let Some(problem) = self.facts.unreadable {
                 return self.die(step, Death::Condition(problem.to_owned()));
             }
-            let results = self.needed_results(step);
-            let params =
-                &self.plan.definition.steps[usize::from(self.run.steps[usize::from(step)].plan)].input;
-            match when.holds(self.facts.brief, params, &results) {
+            match when.holds(self.facts.brief, params, &self.needed_results(step)) {
                 Ok(true) => {}
                 Ok(false) => return self.finish(step, StepState::Skipped),
                 Err(problem) => return self.die(step, Death::Condition(problem)),
             }
         }
-        if is_child || self.plan_of(step).for_each.is_none() {
+        let Some(expansion) = plan_step.for_each.as_ref().filter(|_| !is_child) else {
             return self.enqueue(step);
-        }
-        match self.expansion_size(step) {
+        };
+        let elements = match self.elements(expansion) {
+            Ok(elements) if elements.is_empty() => return self.finish(step, StepState::Succeeded),
+            Ok(elements) => elements,
+            Err(problem) => return self.die(step, Death::Condition(problem)),
+        };
+        let chosen = match when.filter(|when| when.asks_item()) {
+            None => Ok((0..elements.len() as u16).collect()),
+            Some(when) => when.hold_for(&elements, self.facts.brief, params, &self.needed_results(step)),
+        };
+        match chosen {
+            Ok(chosen) if chosen.is_empty() => self.finish(step, StepState::Skipped),
+            Ok(chosen) => self.expand(step, &chosen),
             Err(problem) => self.die(step, Death::Condition(problem)),
-            Ok(0) => self.finish(step, StepState::Succeeded),
-            Ok(size) => self.expand(step, size),
         }
     }
 
-    pub(super) fn expand(&mut self, group: StepIndex, size: u16) {
+    /// One child per element that was chosen, each named by its place in the
+    /// whole list.
+    pub(super) fn expand(&mut self, group: StepIndex, chosen: &[u16]) {
         self.step_mut(group).state = StepState::Expanded;
-        for item in 0..size {
+        for &item in chosen {
             let child = self.run.steps.len() as StepIndex;
             self.run.steps.push(StepRun { changed: self.facts.seq, ..StepRun::blocked(group, Some(item)) });
             self.enqueue(child);
         }
     }
 
-    pub(super) fn expansion_size(&self, step: StepIndex) -> Result<u16, String> {
-        let Some(expansion) = &self.plan_of(step).for_each else { return Ok(0) };
+    /// The elements an expansion is over.
+    pub(super) fn elements(&self, expansion: &crate::plan::Expansion) -> Result<Vec<Value>, String> {
         if let Some(problem) = self.facts.unreadable {
             return Err(problem.to_owned());
         }
-        let list = self.expansion_list(expansion)?;
-        if list > usize::from(expansion.max) {
-            return Err(format!(
-                "forEach found {list} elements at `{}`; its max is {}",
-                expansion.path, expansion.max
-            ));
-        }
-        Ok(list as u16)
-    }
-
-    pub(super) fn expansion_list(&self, expansion: &crate::plan::Expansion) -> Result<usize, String> {
         let (place, whole) = match expansion.source {
             None => ("the workflow input".to_owned(), Some(self.facts.brief.clone())),
             Some(source) => (
@@ -445,8 +442,15 @@ impl Mover<'_> {
                 compose_result(self.run, source, self.facts.result),
             ),
         };
-        match whole.as_ref().and_then(|v| v.pointer(&expansion.path)) {
-            Some(Value::Array(list)) => Ok(list.len()),
+        let list = whole.and_then(|mut whole| whole.pointer_mut(&expansion.path).map(Value::take));
+        match list {
+            Some(Value::Array(list)) if list.len() > usize::from(expansion.max) => Err(format!(
+                "forEach found {} elements at `{}`; its max is {}",
+                list.len(),
+                expansion.path,
+                expansion.max
+            )),
+            Some(Value::Array(list)) => Ok(list),
             Some(_) => Err(format!("forEach found no list at `{}` in {place}", expansion.path)),
             None => Err(format!("forEach found nothing at `{}` in {place}", expansion.path)),
         }

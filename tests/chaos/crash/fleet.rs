@@ -99,6 +99,7 @@ fn spec(name: &str, timeout_ms: u64) -> AgentSpec {
             max_backoff_ms: 100,
             timeout_ms,
         },
+        example: None,
     }
 }
 

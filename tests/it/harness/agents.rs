@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use galley_agents::{Definition, FnAgent, LlmAgent, Providers, Registry, StepContext, output};
+use galley_agents::{Analytics, Definition, FnAgent, LlmAgent, Providers, Registry, StepContext, output};
 use galley_core::agent::AgentSpec;
 use galley_core::ids::{AgentType, WorkspaceId};
 use galley_core::report::{StepError, StepOutput};
@@ -62,6 +62,7 @@ impl Agents {
             input_schema: Value::Bool(true),
             output_schema: Value::Bool(true),
             retry,
+            example: None,
         };
         self.agents.push((spec, Arc::new(move |step| run(step).boxed())));
         self
@@ -81,8 +82,10 @@ impl Agents {
 
     /// The specs, to register them without a worker.
     pub(crate) fn specs(&self) -> Vec<AgentSpec> {
-        let defined = self.defined.iter().map(|(name, toml, _)| defined(name, toml).spec().clone());
-        self.agents.iter().map(|(spec, _)| spec.clone()).chain(defined).collect()
+        let defined = self.registry();
+        let defined =
+            defined.specs().filter(|spec| self.defined.iter().any(|(name, ..)| name == spec.agent.as_str()));
+        self.agents.iter().map(|(spec, _)| spec).chain(defined).cloned().collect()
     }
 
     /// A registry for one worker.
@@ -101,7 +104,12 @@ impl Agents {
                 .unwrap();
         }
         for (name, toml, providers) in &self.defined {
-            registry.register(LlmAgent::new(defined(name, toml), Arc::clone(providers)).unwrap()).unwrap();
+            let (definition, providers) = (defined(name, toml), Arc::clone(providers));
+            let registered = match name.as_str() {
+                "analytics" => registry.register(Analytics::new(definition, providers).unwrap()),
+                _ => registry.register(LlmAgent::new(definition, providers).unwrap()),
+            };
+            registered.unwrap();
         }
         registry
     }

@@ -49,6 +49,7 @@ fn note(detail: &WorkflowDetail, part: &Contribution) -> crate::table::Cell {
             painted(format!("goes on {}{reason}", time::ago(due)), style::WARN)
         }
         ("skipped", ..) if reason.is_some() => painted(reason.unwrap_or_default(), style::DIM),
+        ("skipped", ..) => painted("its condition was false", style::DIM),
         ("scheduled", Some(due), error) => {
             let after = error.map(|error| format!(" after {error}")).unwrap_or_default();
             painted(format!("tried again {}{after}", time::ago(due)), style::WARN)

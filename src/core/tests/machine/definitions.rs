@@ -128,7 +128,19 @@ fn what_is_wrong_is_named_with_its_place() {
         (
             of(json!([{ "name": "a", "when": "secrets.key == 1" }])),
             "steps[0].when",
-            "unknown variable `secrets`; a condition sees brief, params, results",
+            "unknown variable `secrets`; a condition sees brief, params, results, item",
+        ),
+        (
+            of(json!([{ "name": "a", "when": "item == 1" }])),
+            "steps[0].when",
+            "`item` is the element of a forEach, and this step has none",
+        ),
+        (
+            of(
+                json!([{ "name": "a", "when": "brief.all(b, b == item)", "forEach": { "path": "", "max": 33 } }]),
+            ),
+            "steps[0].when",
+            "a loop for each element (all, exists, map, filter): then the forEach may have at most 32",
         ),
         (
             of(json!([{ "name": "a", "when": "true ".repeat(1000) }])),

@@ -118,6 +118,15 @@ fn an_expansion_joins_once_whatever_its_size() {
 }
 
 #[test]
+fn a_condition_about_elements_leaves_some_out() {
+    let most = Budget { mortals: 1, replays: 1, cancels: 1, ..FAILING };
+    world("a b*3%<a c<b", &TWO_TRIES, most, 1_000, &ALL);
+    world("a b*1%<a c~<b d<c", &TWO_TRIES, Budget { cancels: 1, ..REPAIRED }, 25, &ALL);
+    world("b*2% c<b", &TWO_TRIES, REPAIRED, 15, &[Running, Stalled, Failed, Succeeded]);
+    world("a b*2&<a c<b", &TWO_TRIES, Budget { replays: 2, cancels: 1, ..REPAIRED }, 50, &ALL);
+}
+
+#[test]
 fn an_optional_step_lets_the_others_go_on() {
     world(
         "a b?<a c<b",

@@ -10,7 +10,7 @@ use galley_core::publish::PostState;
 use galley_core::report::Failure;
 use galley_core::run::{Run, StepRun, StepState, WorkflowState};
 
-use crate::shapes::{REST_MS, SEQ, SLOT_MS};
+use crate::shapes::{BUT_THE_FIRST, REST_MS, SEQ, SLOT_MS};
 
 macro_rules! law {
     ($holds:expr, $($why:tt)+) => {
@@ -79,12 +79,11 @@ pub(crate) fn of_state(plan: &Plan, run: &Run) -> Result<(), String> {
             }
             _ => {}
         }
-        for (n, child) in children.iter().enumerate() {
-            law!(
-                run.steps[usize::from(*child)].item == Some(n as u16),
-                "children of {index} are out of order"
-            );
-        }
+        let items: Vec<_> = children.iter().map(|child| run.steps[usize::from(*child)].item).collect();
+        let when = plan.definition.steps.get(index).and_then(|step| step.when.as_deref());
+        let first = u16::from(when == Some(BUT_THE_FIRST));
+        let chosen: Vec<_> = (first..).map(Some).take(items.len()).collect();
+        law!(items == chosen, "the children of {index} are {items:?}");
         if !step.state.is_final() {
             law!(!run.cancelled || step.intent, "step {index} is open in a cancelled run");
         }

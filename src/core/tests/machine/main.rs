@@ -15,6 +15,7 @@ mod laws;
 mod posts;
 mod random;
 mod results;
+mod rework;
 mod samples;
 mod shapes;
 mod table;

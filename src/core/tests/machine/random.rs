@@ -11,10 +11,11 @@ use crate::shapes::plan;
 use crate::world::{Action, Budget, World};
 
 /// What marks a step may carry: see [`crate::shapes`].
-const MARKS: [&str; 14] = ["", "", "", "?", "*0", "*2", "*3", "?*2", "+", "!", "^", "^", "^?", "^*2"];
+const MARKS: [&str; 17] =
+    ["", "", "", "?", "*0", "*2", "*3", "?*2", "+", "!", "^", "^", "^?", "^*2", "*3%", "*1%", "^*2%"];
 
 /// Marks of a step that has a need.
-const MARKS_WITH_A_NEED: [&str; 6] = ["~", "#", "?#", "*4", "?*x", "~*1"];
+const MARKS_WITH_A_NEED: [&str; 8] = ["~", "#", "?#", "*4", "?*x", "~*1", "*2&", "?*4%"];
 
 /// A directed acyclic graph of up to seven steps, in any order of definition.
 fn shape() -> impl Strategy<Value = String> {

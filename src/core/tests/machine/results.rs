@@ -83,6 +83,37 @@ fn a_child_works_on_its_element() {
 }
 
 #[test]
+fn a_condition_about_elements_keeps_each_at_its_place() {
+    let some = plan("a b*3%<a c<b");
+    let mut run = accepted(&some);
+    succeed(&some, &mut run, 0);
+    let item = |run: &Run, step| child_item(&some, run, step, &Value::Null, &|_| Some(LISTS.clone()));
+    assert_eq!([3, 4].map(|step| item(&run, step)), ["q", "r"].map(|i| Some(json!(i))));
+    assert_eq!(run.children(1).map(|step| run.step_name(&some, step)).collect::<Vec<_>>(), ["b.1", "b.2"]);
+    assert_eq!((run.find_step(&some, "b.0"), run.find_step(&some, "b.2")), (None, Some(4)));
+    succeed(&some, &mut run, 4);
+    succeed(&some, &mut run, 3);
+    assert_eq!(compose_result(&run, 1, &outputs(&run)), Some(json!([{ "of": 3 }, { "of": 4 }])));
+
+    // None is left: as a step whose condition is false. None was there: an
+    // empty list.
+    for (shape, state) in [("b*1% c<b", StepState::Skipped), ("b*0% c<b", StepState::Succeeded)] {
+        let plan = plan(shape);
+        let run = accepted(&plan);
+        assert_eq!(run.step(0).unwrap().state, state, "{shape}");
+        let expected = if state == StepState::Skipped { Value::Null } else { json!([]) };
+        assert_eq!(needed_results(&plan, &run, 1, &|_| None)["b"], expected, "{shape}");
+    }
+
+    // A person who replays it overrides the condition.
+    let broken = plan("b*2& c<b");
+    let mut run = accepted(&broken);
+    assert_eq!(run.step(0).unwrap().state, StepState::Dead);
+    happen(&broken, &mut run, Event::Replay { step: 0, edited: false }).unwrap();
+    assert_eq!(run.children(0).count(), 2);
+}
+
+#[test]
 fn a_childs_element_can_come_from_another_expansion() {
     // `b` is a list of two results; its whole is what `c` expands over.
     let mut definition = crate::shapes::definition("a b*2<a c*1<b");

@@ -13,6 +13,7 @@
 //! | `+` `!` | `when` true, `when` false |
 //! | `~` | `when` its first need left a result |
 //! | `#` | `when` that cannot be evaluated |
+//! | `%` `&` | `when` about each element of `*`: true for all but the first, cannot be evaluated |
 
 use std::sync::LazyLock;
 
@@ -28,6 +29,9 @@ use serde_json::{Value, json};
 
 /// Most elements of a `*` step.
 pub(crate) const MAX_ITEMS: u16 = 3;
+
+/// The condition of `%`: the first element of every list is `p`.
+pub(crate) const BUT_THE_FIRST: &str = "item != 'p'";
 
 /// Two tries, two crashes: small enough to explore, large enough to differ.
 pub(crate) const TWO_TRIES: RetryPolicy = RetryPolicy {
@@ -98,6 +102,8 @@ fn step(text: &str) -> StepDefinition {
             '+' => step.when = Some("true".into()),
             '!' => step.when = Some("false".into()),
             '~' => step.when = Some(format!("results.{} != null", needs[0])),
+            '%' => step.when = Some(BUT_THE_FIRST.into()),
+            '&' => step.when = Some("item.nobody == 1".into()),
             '#' => step.when = Some("results.nobody.score > 1".into()),
             '*' => {
                 let (list, rest) = marks.split_at(1);

@@ -305,7 +305,7 @@ mod tests {
     use super::*;
 
     /// Rows: actions; columns: producer, approver, operator, auditor, admin.
-    const TABLE: [(Action, [bool; 5]); 18] = [
+    const TABLE: [(Action, [bool; 5]); 19] = [
         (Action::SetBudget, [false, false, false, false, true]),
         (Action::SetProviders, [false, false, false, false, true]),
         (Action::Read, [true, true, true, true, true]),

@@ -87,6 +87,7 @@ fn spec(offer: Offer) -> AgentSpec {
         input_schema: offer.input_schema,
         output_schema: offer.output_schema,
         retry: policy(offer.retry),
+        example: offer.example,
     }
 }
 

@@ -131,7 +131,7 @@ async fn record(
         }
         engine::Recorded::Stale => Err(ApiError::new(
             OVERTAKEN,
-            "the step was taken from this attempt: cancelled, reaped, or run elsewhere; its outcome was dropped, its              bill kept",
+            "the step was taken from this attempt: cancelled, reaped, or run elsewhere; its outcome was dropped, its bill kept",
         )),
     }
 }

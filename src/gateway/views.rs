@@ -59,6 +59,10 @@ pub struct Offer {
     /// How steps of this agent are retried, unless a workflow says otherwise.
     #[serde(default)]
     pub retry: OfferedRetry,
+    /// An input to try it with, for people.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub example: Option<Value>,
 }
 
 fn anything() -> Value {

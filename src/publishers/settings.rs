@@ -10,7 +10,6 @@ use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
-
 /// The settings in which an account says what a post costs, millionths of a US
 /// dollar: any, and one with a link.
 pub(crate) const PRICES: [&str; 2] = ["postMicros", "linkMicros"];

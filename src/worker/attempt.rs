@@ -233,7 +233,7 @@ mod tests {
     /// apart, on the heap. With the postman's way inside it were 24 kB.
     #[test]
     fn an_attempt_that_waits_for_its_agent_is_small() {
-        let bytes = size(|runner, attempt| runner.run(attempt));
+        let bytes = size(Runner::run);
         assert!(bytes <= 6 * 1_024, "{bytes} bytes");
     }
 }

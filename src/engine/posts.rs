@@ -8,6 +8,7 @@ use galley_core::ids::SessionId;
 use galley_core::ids::{AgentType, ApprovalId, PostId, WorkflowKey, WorkspaceId};
 use galley_core::publish::{PUBLISHER, PostContent, PostState};
 use galley_core::report::Usage;
+use galley_core::run::StepState;
 use galley_probe::{Bug, Point, Rescue, planted, point, seen};
 use galley_store::{
     ApprovalFilter, ApprovalRow, AttemptKey, Hashes, PostOp, PostRow, PublicationEventRow, PublicationRow,
@@ -190,7 +191,8 @@ impl Engine {
         let step = post.step;
         let amended = Event::Amended { step, hold: question.is_some() };
         let hashes = Hashes { before: Some(post.content_hash.clone()), after: Some(content_hash.clone()) };
-        let record = PostRecord { ops, audit: Some(audit), hashes, ..PostRecord::default() };
+        let record =
+            PostRecord { ops, audit: Some(audit), hashes, together: approve, ..PostRecord::default() };
         let mut commands = vec![Command { key, event: amended, record: Record::Post(Box::new(record)) }];
         if let (true, Some(approval)) = (approve, question) {
             let answer = PostOp::Answer {
@@ -405,6 +407,13 @@ impl Engine {
                 Verdict::Refused(Refusal::MayBeOut(_)) => {
                     return Err(EngineError::Conflict(format!(
                         "post {} is on its way out or may be out already; nothing was changed",
+                        post.id
+                    )));
+                }
+                Verdict::Refused(Refusal::NotWaiting(StepState::WaitingBudget)) => {
+                    return Err(EngineError::Conflict(format!(
+                        "post {} waits for money and asks nobody now; nothing was changed: edit it without approving \
+                         along, or raise the budget",
                         post.id
                     )));
                 }

@@ -88,6 +88,8 @@ pub(crate) struct PostRecord {
     pub(crate) hashes: Hashes,
     pub(crate) attempt: Option<AttemptWrite>,
     pub(crate) result: Option<ResultWrite>,
+    /// Whether it stands or falls with the other commands about its workflow.
+    pub(crate) together: bool,
 }
 
 impl Record {
@@ -482,6 +484,8 @@ fn decide_one(
         result: &result,
         unreadable: known.unreadable.get(&key).map(String::as_str),
     };
+    let together = |index: &usize| matches!(&commands[*index].record, Record::Post(post) if post.together);
+    let before = events.iter().any(together).then(|| draft.run.clone());
     let mut effects = Vec::new();
     let mut verdicts = Vec::with_capacity(events.len());
     for &index in events {
@@ -506,7 +510,14 @@ fn decide_one(
                 tracing::debug!(%refusal, "a claim was already mine");
                 verdicts.push((index, Verdict::Done));
             }
-            Err(refusal) => verdicts.push((index, Verdict::Refused(refusal))),
+            Err(refusal) => {
+                if let Some(before) = before {
+                    draft.run = before;
+                    let refused = events.iter().map(|index| (*index, Verdict::Refused(refusal)));
+                    return Ok(Decision { draft, seq, effects: Vec::new(), verdicts: refused.collect() });
+                }
+                verdicts.push((index, Verdict::Refused(refusal)));
+            }
         }
     }
     Ok(Decision { draft, seq, effects, verdicts })

@@ -4,6 +4,7 @@
 use galley_api::views::{Role, SpanKind, WorkflowDetail};
 use galley_core::ids::WorkflowKey;
 use galley_core::money::Budget;
+use galley_core::publish::PostContent;
 use galley_core::run::{StepState, WorkflowState};
 use galley_engine::store::{SpendBy, SpendRow};
 use galley_engine::{Begin, Resolution, charge_lost};
@@ -129,6 +130,17 @@ async fn a_post_without_money_waits_unsent() {
         "SELECT sum(used)::int8 FROM day_quota WHERE account_id = '00000000-0000-0000-0000-000000000000'";
     assert_eq!((bed.count(used).await, bed.count("SELECT count(*) FROM publications").await), (1, 1));
     assert_eq!(books(&bed).await, (0, POST));
+
+    // It asks nobody: an edit that also approves is refused, and nothing of it
+    // is written.
+    let text = PostContent { text: "shorter".into(), link: None };
+    let refused = bed.api.edit_post(bed.workspace, post.id, &text, None, true, "ada").await.unwrap_err();
+    assert!(refused.to_string().contains("waits for money"), "{refused}");
+    let revisions = format!("SELECT count(*) FROM post_revisions WHERE post_id = '{}'", post.id);
+    assert_eq!(
+        (bed.count(&revisions).await, bed.audited().await.contains(&"post.edit".to_owned())),
+        (1, false)
+    );
 
     // A cancel ends the wait; a raise lets the others on.
     let poor = [linked, submit(&bed, "paid_idempotent", "https://b.example").await];

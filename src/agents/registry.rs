@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use galley_core::agent::AgentSpec;
 use galley_core::ids::AgentType;
+use galley_core::message::COORDINATOR;
 use galley_core::report::{StepError, StepOutput};
 use serde_json::Value;
 
@@ -28,6 +29,9 @@ pub enum RegisterError {
     /// depend on the order of registration.
     #[error("agent `{0}` is registered twice: give one of them another type name")]
     Duplicate(AgentType),
+    /// The type is the engine's own name among agents.
+    #[error("`{0}` is the engine's own name among agents: give yours another type name")]
+    Reserved(AgentType),
     /// A schema does not compile.
     #[error("agent `{agent}`: its {which} schema is not a JSON Schema: {message}")]
     Schema {
@@ -62,10 +66,13 @@ impl Registry {
     /// Adds an agent: `registry.register(MyAgent::new())?;`
     ///
     /// # Errors
-    /// A taken type or a schema that does not compile.
+    /// A taken type, the engine's own, or a schema that does not compile.
     pub fn register(&mut self, agent: impl Agent + 'static) -> Result<(), RegisterError> {
         let registered = Registered::new(Arc::new(agent))?;
         let name = registered.spec().agent.clone();
+        if name.as_str() == COORDINATOR {
+            return Err(RegisterError::Reserved(name));
+        }
         if self.agents.contains_key(&name) {
             return Err(RegisterError::Duplicate(name));
         }

@@ -37,6 +37,15 @@ async fn a_closure_runs_as_an_agent_and_gets_its_effect_key() {
 }
 
 #[test]
+fn nobody_speaks_in_the_engines_name() {
+    let name = galley_core::message::COORDINATOR;
+    let error = Registry::new()
+        .register(FnAgent::new(spec(name, json!(true), json!(true)), async |_| output(&1)))
+        .unwrap_err();
+    assert!(matches!(&error, RegisterError::Reserved(agent) if agent.as_str() == name), "{error}");
+}
+
+#[test]
 fn a_type_is_registered_once() {
     let mut registry = Registry::new();
     let echo = || FnAgent::new(spec("echo", json!(true), json!(true)), async |_| output(&1));

@@ -1,11 +1,23 @@
 //! What the engine needs to know about an agent type: its schemas and how its
-//! steps are retried. Registered in Postgres by whoever runs the agent.
+//! steps are retried. Registered in Postgres by whoever runs the agent. And which
+//! types are not for everybody to run.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ids::AgentType;
+use crate::message::COORDINATOR;
+use crate::publish::PUBLISHER;
 use crate::retry::RetryPolicy;
+
+/// Why no worker outside of Galley may serve an agent type; `None`: it may.
+pub fn inside_only(agent: &AgentType) -> Option<&'static str> {
+    match agent.as_str() {
+        PUBLISHER => Some("publish steps run inside Galley only: what they need never leaves it"),
+        COORDINATOR => Some("`coordinator` is the engine's own name among agents: give yours another"),
+        _ => None,
+    }
+}
 
 /// An agent type as the fleet knows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

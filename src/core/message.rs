@@ -312,8 +312,8 @@ impl Told {
     }
 }
 
-/// The sender of what the engine tells. No agent type of that name can be
-/// registered.
+/// The sender of what the engine tells. No worker can register an agent type of
+/// that name: what it says would be taken for the engine's word.
 pub const COORDINATOR: &str = "coordinator";
 
 /// A message as it was sent.

@@ -9,8 +9,8 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::Response;
+use galley_core::agent::inside_only;
 use galley_core::ids::{AgentType, WorkspaceId};
-use galley_core::publish::PUBLISHER;
 use galley_edge::ApiError;
 use galley_edge::auth::{Checker, Ended, KeySet, TokenRules, bearer, refuse};
 use galley_edge::error::Kind;
@@ -45,9 +45,8 @@ pub(crate) struct Pass {
 impl Pass {
     /// Refuses the call unless the token is for this agent.
     pub(crate) fn allow(&self, agent: &AgentType) -> Result<(), ApiError> {
-        if agent.as_str() == PUBLISHER {
-            let told = "publish steps run inside Galley only: what they need never leaves it";
-            return Err(ApiError::forbidden(told.into()));
+        if let Some(why) = inside_only(agent) {
+            return Err(ApiError::forbidden(why.into()));
         }
         if self.agents.contains(agent) {
             return Ok(());

@@ -317,6 +317,7 @@ async fn nobody_gets_further_than_a_token_says() {
         ("no JSON of anybody", "complete", None, json!("x".repeat(99_000)), 401),
         ("another agent", "connect", Some(&token), connect("foreign"), 403),
         ("the publisher", "connect", Some(&token), connect("publisher"), 403),
+        ("the engine", "connect", Some(&token), connect("coordinator"), 403),
         ("somebody else's lease", "complete", Some(&stranger), done(lease), 422),
         ("somebody else's session", "heartbeat", Some(&stranger), beat(&session, &[]), 422),
         ("somebody else's wish", "lease", Some(&stranger), json!({ "session": session }), 422),
@@ -373,8 +374,10 @@ async fn nobody_gets_further_than_a_token_says() {
     assert_eq!(api.ask("POST", "/v1/tokens", Some(&inner), Some(&wish)).await.status, 403);
     let roles = json!({ "subject": "py", "agents": ["mine"], "roles": ["admin"] });
     assert_eq!(api.ask("POST", "/v1/tokens", Some(&admin), Some(&roles)).await.status, 422);
-    let publish = json!({ "subject": "py", "agents": ["publisher"] });
-    assert_eq!(api.ask("POST", "/v1/tokens", Some(&admin), Some(&publish)).await.status, 422);
+    for inside in ["publisher", "coordinator"] {
+        let wish = json!({ "subject": "py", "agents": [inside] });
+        assert_eq!(api.ask("POST", "/v1/tokens", Some(&admin), Some(&wish)).await.status, 422);
+    }
     let issued = api.ask("POST", "/v1/tokens", Some(&admin), Some(&wish)).await;
     assert_eq!(issued.status, 201, "{}", issued.text);
     let told = bed.text("SELECT detail::text FROM audit WHERE action = 'token.issue'").await;

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use galley_core::agent::inside_only;
 use galley_core::ids::{AgentType, WorkspaceId};
-use galley_core::publish::PUBLISHER;
 use galley_edge::auth::{MIN_SECRET_BYTES, NewClaims, OWN_ALGORITHM, OWN_ISSUER, TokenRules, is_subject};
 use jiff::Timestamp;
 use jsonwebtoken::{EncodingKey, Header};
@@ -127,9 +127,8 @@ impl Signer {
         if !(1..=MOST_AGENTS).contains(&new.agents.len()) {
             return Err(invalid("agents", format!("1 to {MOST_AGENTS} agent types")));
         }
-        if new.agents.iter().any(|agent| agent.as_str() == PUBLISHER) {
-            let told = "publish steps run inside Galley only: what they need never leaves it";
-            return Err(invalid("agents", told));
+        if let Some(why) = new.agents.iter().find_map(inside_only) {
+            return Err(invalid("agents", why));
         }
         let draft = Draft {
             workspace: new.workspace,

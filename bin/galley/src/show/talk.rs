@@ -1,14 +1,12 @@
 //! What agents said to each other, and what they remember together.
 
 use galley_api::views::{AgentMessage, CommunicationPattern, MessageState, SharedEntry};
+use galley_core::message::COORDINATOR;
 use serde_json::Value;
 
 use crate::print;
 use crate::table::{Table, cell, state};
 use crate::time;
-
-/// The sender of what the engine tells of every step.
-const COORDINATOR: &str = "coordinator";
 
 /// What a workflow's agents said; `all`: with what the engine told of its steps.
 pub(crate) fn messages(messages: &[AgentMessage], all: bool) -> String {

@@ -8,6 +8,8 @@ const FAULTS: &[&str] = &[
     "kill api",
     "kill scheduler",
     "kill worker",
+    "kill gateway",
+    "kill outside",
     "stop worker",
     "flush",
     "redis-restart",

@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::agents;
+use crate::outside;
 use crate::proxy::{Counts, Protocol, Proxy};
 use crate::servers::Servers;
 
@@ -39,6 +40,10 @@ pub enum Role {
     Scheduler,
     /// Runs steps.
     Worker,
+    /// Speaks for workers outside.
+    Gateway,
+    /// A worker in Python. Its proxies are before the gateways.
+    Outside,
 }
 
 impl Role {
@@ -48,6 +53,8 @@ impl Role {
             Self::Api => "chaos_api",
             Self::Scheduler => "chaos_scheduler",
             Self::Worker => "chaos_worker",
+            Self::Gateway => "chaos_gateway",
+            Self::Outside => "nobody",
         }
     }
 
@@ -57,6 +64,8 @@ impl Role {
             Self::Api => "api",
             Self::Scheduler => "scheduler",
             Self::Worker => "worker",
+            Self::Gateway => "gateway",
+            Self::Outside => "outside",
         }
     }
 }
@@ -168,8 +177,10 @@ pub struct Member {
     pub database: Proxy,
     /// Before its Redis.
     pub queue: Proxy,
-    /// Where it listens, if it is an API.
+    /// Where it listens, if it is an API or a gateway.
     pub url: Option<String>,
+    /// Its port, if it is a gateway.
+    gateway: Option<u16>,
     pid: Mutex<Option<Pid>>,
     /// What its next incarnation is told to do at a crash point.
     plan: Mutex<Option<String>>,
@@ -237,18 +248,30 @@ impl Fleet {
     pub async fn start(setup: &Setup, servers: &Servers, sizes: &[(Role, usize)]) -> Result<Self> {
         std::fs::create_dir_all(setup.logs())?;
         let stop = CancellationToken::new();
-        let (mut members, mut keepers) = (Vec::new(), Vec::new());
+        let (mut members, mut keepers) = (Vec::<Arc<Member>>::new(), Vec::new());
         for (role, count) in sizes {
             for index in 1..=*count {
-                let database = Proxy::before(servers.database(), Protocol::Postgres).await?;
-                let queue = Proxy::before(servers.queue(), Protocol::Opaque).await?;
-                let port = if *role == Role::Api { Some(free_port()?) } else { None };
+                let serves = matches!(role, Role::Api | Role::Gateway);
+                let port = if serves { Some(free_port()?) } else { None };
+                let (database, queue) = if *role == Role::Outside {
+                    // The gateways were started before it.
+                    let gateways: Vec<u16> = members.iter().filter_map(|member| member.gateway).collect();
+                    anyhow::ensure!(gateways.len() == 2, "a worker outside speaks with two gateways");
+                    let before = async |port: u16| {
+                        Proxy::before(([127, 0, 0, 1], port).into(), Protocol::Opaque).await
+                    };
+                    (before(gateways[0]).await?, before(gateways[1]).await?)
+                } else {
+                    let database = Proxy::before(servers.database(), Protocol::Postgres).await?;
+                    (database, Proxy::before(servers.queue(), Protocol::Opaque).await?)
+                };
                 let member = Arc::new(Member {
                     role: *role,
                     name: format!("{}-{index}", role.word()),
                     database,
                     queue,
                     url: port.map(|port| format!("http://127.0.0.1:{port}")),
+                    gateway: port.filter(|_| *role == Role::Gateway),
                     pid: Mutex::new(None),
                     plan: Mutex::new(None),
                     deaths: AtomicU64::new(0),
@@ -347,12 +370,18 @@ impl Keeper {
     }
 
     fn spawn(&self) -> Result<Child> {
-        let redis_url = format!("redis://127.0.0.1:{}/", self.member.queue.port());
-        let mut command = self.setup.command(&self.database_url, &redis_url)?;
+        let ports = [self.member.database.port(), self.member.queue.port()];
+        let mut command = if self.member.role == Role::Outside {
+            outside::command(&self.setup.folder, &self.setup.calls(), ports)
+        } else {
+            let redis_url = format!("redis://127.0.0.1:{}/", ports[1]);
+            let mut command = self.setup.command(&self.database_url, &redis_url)?;
+            command.arg(self.member.role.word());
+            command
+        };
         let log = self.setup.logs().join(format!("{}.log", self.member.name));
         let log = File::options().create(true).append(true).open(log)?;
         command
-            .arg(self.member.role.word())
             .env("GALLEY_WORKER_NAME", &self.member.name)
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -361,7 +390,9 @@ impl Keeper {
             command.env(galley_probe::CRASH_POINT, plan);
         }
         if let Some(port) = self.port {
-            command.env("GALLEY_API_ADDR", format!("127.0.0.1:{port}"));
+            let setting =
+                if self.member.role == Role::Gateway { "GALLEY_GATEWAY_ADDR" } else { "GALLEY_API_ADDR" };
+            command.env(setting, format!("127.0.0.1:{port}"));
         }
         Ok(command.spawn()?)
     }

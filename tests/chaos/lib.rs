@@ -15,6 +15,7 @@ pub mod demands;
 pub mod fleet;
 pub mod history;
 pub mod nemesis;
+pub mod outside;
 pub mod planted;
 pub mod prelude;
 pub mod proxy;

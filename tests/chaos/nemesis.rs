@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::fleet::{Fleet, Member, Role};
+use crate::outside;
 use crate::proxy::{Way, Weather};
 use crate::servers::Servers;
 use crate::world::World;
@@ -90,6 +91,12 @@ faults! {
     /// A worker is stopped after its intent and before its call, for longer
     /// than a resolver rests.
     StopBeforeCall = "stop-before-call" * 14,
+    /// SIGKILL of the worker outside.
+    KillOutside = "kill-outside" * 8,
+    /// SIGKILL of a gateway.
+    KillGateway = "kill-gateway" * 6,
+    /// The worker outside is stopped, or its network is cut or silent.
+    DisturbOutside = "disturb-outside" * 16,
     /// The platform fails, hangs, loses replies.
     Platform = "platform" * 200,
 }
@@ -262,6 +269,19 @@ impl Nemesis {
                 return self.kill_planned(&member, plan);
             }
             Fault::StopBeforeCall => return self.stop_before_call(planned.seed, &mut random).await,
+            Fault::KillOutside => {
+                outside::kill(self, Role::Outside, planned.seed);
+                return Ok(());
+            }
+            Fault::KillGateway => {
+                outside::kill(self, Role::Gateway, planned.seed);
+                return Ok(());
+            }
+            Fault::DisturbOutside => {
+                let member = self.one_of(Role::Outside, planned.seed);
+                outside::disturb(self, &member, planned.seed, &mut random).await;
+                return Ok(());
+            }
             Fault::Platform => return self.platform(&mut random),
         }
         self.world.fault(planned.fault.word());
@@ -414,7 +434,7 @@ impl Nemesis {
         self.one_of(role, seed)
     }
 
-    fn one_of(&self, role: Role, seed: u64) -> Arc<Member> {
+    pub(crate) fn one_of(&self, role: Role, seed: u64) -> Arc<Member> {
         let all = self.fleet.of(role);
         let mut members = all.clone();
         members.retain(|member| !member.is_spared());

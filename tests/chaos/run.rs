@@ -16,6 +16,7 @@ use crate::agents::canary;
 use crate::fleet::{Fleet, Role, Setup};
 use crate::history::{Account, Dump, Facts, History, Line, NeededSum, Recorder, Workspace};
 use crate::nemesis::{Fault, Nemesis};
+use crate::outside;
 use crate::prelude;
 use crate::rest;
 use crate::servers::Servers;
@@ -23,7 +24,8 @@ use crate::workload::{POST_MICROS, Policy, Workload, set_first_budget, set_polic
 use crate::world::{Answer, Parts, Request, Target, Tenant, World};
 
 /// The processes of the fleet.
-const SIZES: [(Role, usize); 3] = [(Role::Api, 2), (Role::Scheduler, 2), (Role::Worker, 4)];
+const SIZES: [(Role, usize); 5] =
+    [(Role::Api, 2), (Role::Scheduler, 2), (Role::Worker, 4), (Role::Gateway, 2), (Role::Outside, 1)];
 /// The tenants.
 const TENANTS: [&str; 4] = ["alba", "bruno", "clara", "dora"];
 /// How long everything may take to come to rest once all is whole.
@@ -38,6 +40,7 @@ const LAST_MOMENTS: Duration = Duration::from_secs(10);
 const LOGINS: &str = "
     CREATE ROLE chaos_api LOGIN IN ROLE galley_api;
     CREATE ROLE chaos_scheduler LOGIN IN ROLE galley_engine;
+    CREATE ROLE chaos_gateway LOGIN IN ROLE galley_engine;
     CREATE ROLE chaos_worker LOGIN IN ROLE galley_publisher;";
 
 /// What is asked for.
@@ -154,6 +157,7 @@ async fn on_servers(
             accounts: Vec::new(),
         });
     }
+    outside::issue(folder, &setup.jwt_secret, world.tenants[0].id)?;
     ready(&world).await?;
     let mut secrets: Vec<String> = handles.iter().map(|(_, _, token)| token.clone()).collect();
     secrets.extend([setup.jwt_secret.clone(), setup.seal_key.clone()]);
@@ -250,7 +254,7 @@ async fn ready(world: &World) -> Result<()> {
         let listed = world.ask(&world.tenants[0], Request::get("/v1/agents")).await.done();
         let known = listed.as_ref().and_then(|listed| listed["items"].as_array()).map_or(0, Vec::len);
         let has = |agent: &str| listed.as_ref().is_some_and(|listed| listed.to_string().contains(agent));
-        if known > 0 && has(crate::agents::SCRIBE) && has("publisher") {
+        if known > 0 && has(crate::agents::SCRIBE) && has(outside::SCHOLAR) && has("publisher") {
             return Ok(());
         }
         anyhow::ensure!(Instant::now() < patience, "the fleet does not come up");

@@ -15,6 +15,7 @@ const fn rooms(role: Role) -> &'static [&'static str] {
             &["reap", "reconcile", "rebuild", "due", "schedule", "places", "expire", "calls", "save"]
         }
         Role::Worker => &["session", "claim", "complete", "publish", "call", "save"],
+        Role::Gateway | Role::Outside => &["claim", "complete", "save"],
     }
 }
 

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::treasurer::POOR;
 use crate::agents::{GARBAGE, POISON, SCRIBE};
+use crate::outside::SCHOLAR;
 use crate::world::Tenant;
 
 /// A workflow to submit.
@@ -95,6 +96,8 @@ pub(super) fn make(name: &'static str, random: &mut StdRng, tenant: &Tenant, num
 fn steps(name: &str, random: &mut StdRng, tenant: &Tenant, post: &str) -> Value {
     let mut slow = || random.random_range(0..250_u32);
     let scribe = |name: &str, needs: &[&str], input: Value| json!({ "name": name, "agent": SCRIBE, "needs": needs, "input": input });
+    // The same, in another language.
+    let scholar = |name: &str, needs: &[&str], input: Value| json!({ "name": name, "agent": SCHOLAR, "needs": needs, "input": input });
     let write = |slow: u32| scribe("write", &[], json!({ "text": post, "slowMs": slow }));
     let work = |slow: u32| json!({ "slowMs": slow });
     match name {
@@ -103,7 +106,7 @@ fn steps(name: &str, random: &mut StdRng, tenant: &Tenant, post: &str) -> Value 
             let both = slow();
             json!([
                 scribe("start", &[], work(slow())),
-                scribe("left", &["start"], work(both)),
+                scholar("left", &["start"], work(both)),
                 scribe("right", &["start"], work(both)),
                 scribe("join", &["left", "right"], work(slow())),
             ])
@@ -214,7 +217,8 @@ fn steps(name: &str, random: &mut StdRng, tenant: &Tenant, post: &str) -> Value 
         }
         _ => {
             let mut steps = vec![scribe("one", &[], work(slow()))];
-            for (before, name) in [("one", "two"), ("two", "three"), ("three", "four")] {
+            steps.push(scholar("two", &["one"], work(slow() / 2)));
+            for (before, name) in [("two", "three"), ("three", "four")] {
                 steps.push(scribe(name, &[before], work(slow() / 2)));
             }
             Value::Array(steps)

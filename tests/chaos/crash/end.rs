@@ -65,6 +65,12 @@ pub(crate) async fn check(bed: &mut Bed) {
         bed.count("SELECT count(*) FROM sessions WHERE swept_at IS NULL").await == 0
     })
     .await;
+    // What an attempt that ran out of time left reserved is charged when its
+    // session is over.
+    until("no call is reserved", async || {
+        bed.count("SELECT count(*) FROM spend WHERE state = 'reserved'").await == 0
+    })
+    .await;
     bed.stop_duties().await;
     let idle = "SELECT count(*) FROM pg_stat_activity
                  WHERE datname = current_database() AND state LIKE 'idle in transaction%'";

@@ -131,15 +131,20 @@ async fn a_post_without_money_waits_unsent() {
     assert_eq!((bed.count(used).await, bed.count("SELECT count(*) FROM publications").await), (1, 1));
     assert_eq!(books(&bed).await, (0, POST));
 
-    // It asks nobody: an edit that also approves is refused, and nothing of it
-    // is written.
-    let text = PostContent { text: "shorter".into(), link: None };
-    let refused = bed.api.edit_post(bed.workspace, post.id, &text, None, true, "ada").await.unwrap_err();
-    assert!(refused.to_string().contains("waits for money"), "{refused}");
-    let revisions = format!("SELECT count(*) FROM post_revisions WHERE post_id = '{}'", post.id);
+    // An edit that makes it cheaper lets it on at once, approved along with it
+    // or not; what is left is still too little for the first.
+    for (text, approve) in [("shorter", false), ("short", true)] {
+        let cheaper = submit(&bed, "paid_idempotent", "see https://c.example").await;
+        until("it waits for money", async || publish_step(&bed, cheaper).await == StepState::WaitingBudget)
+            .await;
+        let post = in_state(&bed, cheaper, "scheduled").await;
+        let content = PostContent { text: text.into(), link: None };
+        bed.api.edit_post(bed.workspace, post.id, &content, None, approve, "ada").await.unwrap();
+        bed.finish(cheaper, WorkflowState::Succeeded).await;
+    }
     assert_eq!(
-        (bed.count(&revisions).await, bed.audited().await.contains(&"post.edit".to_owned())),
-        (1, false)
+        (network.texts(), publish_step(&bed, linked).await),
+        (vec!["first".into(), "shorter".into(), "short".into()], StepState::WaitingBudget)
     );
 
     // A cancel ends the wait; a raise lets the others on.
@@ -162,8 +167,8 @@ async fn a_post_without_money_waits_unsent() {
     let together = detail.result.collaboration.unwrap();
     assert!(together.losses.iter().any(|loss| loss.kind == SpanKind::Money), "{together:?}");
     drop(api);
-    assert_eq!(network.texts(), ["first", "https://b.example"]);
-    assert_eq!(books(&bed).await, (0, POST + LINK));
+    assert_eq!(network.texts(), ["first", "shorter", "short", "https://b.example"]);
+    assert_eq!(books(&bed).await, (0, 3 * POST + LINK));
     bed.end().await;
 }
 

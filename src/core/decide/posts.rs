@@ -58,10 +58,13 @@ impl Mover<'_> {
     pub(super) fn amended(&mut self, step: StepIndex, hold: bool) -> Result<(), Refusal> {
         self.changeable(step)?;
         match self.run.steps[usize::from(step)].state {
-            // Looked at again at once: its slot may have changed. An attempt
-            // that was about to send the old revision is overtaken, and did
-            // not try anything.
-            state @ (StepState::Queued | StepState::Running | StepState::Scheduled) => {
+            // Looked at again at once: its slot may have changed, and what it
+            // costs. An attempt that was about to send the old revision is
+            // overtaken, and did not try anything.
+            state @ (StepState::Queued
+            | StepState::Running
+            | StepState::Scheduled
+            | StepState::WaitingBudget) => {
                 if state == StepState::Running {
                     self.uncount(step);
                 }

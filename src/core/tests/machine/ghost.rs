@@ -163,7 +163,8 @@ impl Ghost {
             Event::Amended { step, hold } => {
                 let moves = self.queued.remove(&step).is_some()
                     | self.holders.remove(&step).is_some()
-                    | self.timers.contains_key(&step);
+                    | self.timers.contains_key(&step)
+                    | self.unfunded.contains_key(&step);
                 if moves && hold {
                     self.ask(step);
                 }

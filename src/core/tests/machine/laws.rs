@@ -313,7 +313,7 @@ fn of_post(
         );
     }
     if moved && was.state == StepState::WaitingBudget {
-        let ends = matches!(event, Event::Funded { .. } | Event::Withdrawn { .. });
+        let ends = matches!(event, Event::Funded { .. } | Event::Amended { .. } | Event::Withdrawn { .. });
         law!(mine && ends || *event == Event::Cancel, "step {index} waits for money no more by {event:?}");
     }
     if moved && now.state == StepState::WaitingBudget {
@@ -334,6 +334,14 @@ fn of_post(
         let asked =
             matches!(event, Event::NeedsGo { .. } | Event::Held { .. } | Event::Amended { hold: true, .. });
         law!(mine && asked && !now.go, "step {index} is held by {event:?}");
+    }
+    // An edit that is approved in the same breath finds somebody to answer.
+    if mine && matches!(event, Event::Amended { hold: true, .. }) {
+        law!(
+            matches!(now.state, WaitingApproval | StepState::Dead | StepState::Blocked),
+            "step {index} is {:?} after an edit that asks",
+            now.state
+        );
     }
     if now.go != was.go {
         let ends = now.state == WaitingApproval || now.state == StepState::Dead || now.state.is_final();

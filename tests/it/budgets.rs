@@ -11,7 +11,7 @@ use galley_engine::store::SpendBy;
 use galley_engine::{Funding, NewCall, Submit};
 use serde_json::json;
 
-use crate::harness::{Agents, Bed, Does, Latch, Ledger, Service, Setup, answer, retry, until};
+use crate::harness::{Agents, Bed, DIALECTS, Does, Latch, Ledger, Service, Setup, answer, retry, until};
 
 /// An agent that asks the service; what goes into its prompt is the step's
 /// brief.
@@ -327,19 +327,36 @@ async fn the_same_question_is_paid_for_once() {
     bed.end().await;
 }
 
-/// The whole campaign of the built-in agents: what its history says it cost is
-/// what the provider charged, and the same brief again costs nothing.
+/// The whole campaign of the built-in agents, streamed in every dialect: what
+/// its history says it cost is what the provider charged, and the same brief
+/// again costs nothing.
 #[tokio::test]
-async fn a_campaign_costs_what_the_provider_says_and_once() {
+async fn a_campaign_costs_what_the_provider_says_in_every_dialect_and_once() {
     let service = Service::start(Does::Campaigns).await;
     let mut bed = Bed::with(Setup { nervous: true, ..Setup::default() }).await;
-    let providers = service.providers();
-    let agents = Agents::default()
-        .with_definition("strategy", include_str!("../../agents/strategy.toml"), &providers)
-        .with_definition("content_creator", include_str!("../../agents/content_creator.toml"), &providers)
-        .with_definition("reviewer", include_str!("../../agents/reviewer.toml"), &providers);
-    bed.serve(&agents).await;
+    bed.start_duties();
     budget(&bed, |budget| budget.day_micros = Some(10_000_000)).await;
+    let mut keys = Vec::new();
+    for dialect in DIALECTS {
+        let providers = service.providers_in(dialect);
+        let agents = Agents::default()
+            .with_definition("strategy", include_str!("../../agents/strategy.toml"), &providers)
+            .with_definition("content_creator", include_str!("../../agents/content_creator.toml"), &providers)
+            .with_definition("reviewer", include_str!("../../agents/reviewer.toml"), &providers);
+        let worker = bed.spawn_worker(&agents, 16).await;
+        campaign_twice(&bed, &service, dialect.0).await;
+        worker.drain().await;
+        let key = (dialect.0 != "ollama").then(|| "sk-test".to_owned());
+        keys.extend(std::iter::repeat_n(key, 4));
+    }
+    let ledger = service.ledger();
+    assert_eq!((ledger.completions, ledger.streamed), (16, 16), "every answer came as a stream");
+    assert_eq!(ledger.keys, keys);
+    books_agree(&bed, &service).await;
+    bed.end().await;
+}
+
+async fn campaign_twice(bed: &Bed, service: &Service, dialect: &str) {
     let submit = Submit {
         template: Some("campaign".into()),
         definition: None,
@@ -360,19 +377,16 @@ async fn a_campaign_costs_what_the_provider_says_and_once() {
         });
         let ledger = service.ledger();
         let tokens = |ledger: &Ledger| u64::from(ledger.tokens.input) + u64::from(ledger.tokens.output);
-        assert_eq!(told, (ledger.micros - before.micros, tokens(&ledger) - tokens(&before)));
-        assert_eq!(told.0 > 0, costs, "{told:?}");
-        assert!(costs || history.results.values().all(|result| result.usage.cache_hit));
-        assert_eq!(history.deliberations.len(), 4, "strategy, two posts, review");
+        let charged = (ledger.micros - before.micros, tokens(&ledger) - tokens(&before));
+        assert_eq!(told, charged, "{dialect}");
+        assert_eq!(told.0 > 0, costs, "{dialect}: {told:?}");
+        assert!(history.results.values().all(|result| result.usage.provider.as_deref() == Some(dialect)));
+        assert!(costs || history.results.values().all(|result| result.usage.cache_hit), "{dialect}");
+        assert_eq!(history.deliberations.len(), 4, "{dialect}: strategy, two posts, review");
         let saved: u64 = history.deliberations.iter().map(|row| row.deliberation.saved_micros).sum();
         assert_eq!(saved, if costs { 0 } else { paid }, "the second time saves what the first has cost");
         paid = told.0;
     }
-    let ledger = service.ledger();
-    assert_eq!((ledger.completions, ledger.streamed), (4, 4), "every answer came as a stream");
-    assert!(ledger.keys.iter().all(|key| key.as_deref() == Some("sk-test")));
-    books_agree(&bed, &service).await;
-    bed.end().await;
 }
 
 /// A model without a price is for those who have no budget.

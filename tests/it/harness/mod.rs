@@ -19,6 +19,6 @@ pub(crate) use bed::{Bed, KEY, Setup, problems, request, until};
 pub(crate) use gateway::{Gateway, Python};
 pub(crate) use network::{Fault, Network};
 pub(crate) use process::WorkerProcess;
-pub(crate) use provider::{Does, Ledger, Service};
+pub(crate) use provider::{DIALECTS, Does, Ledger, Service};
 pub(crate) use proxy::{Proxy, read_body, read_message, server_of, text_at, through, write_message};
 pub(crate) use servers::migrate;

@@ -16,7 +16,15 @@ use super::wire::{self, Asked, Count};
 
 /// Dollars per million tokens of the model `m`: a call of the tests costs some
 /// thousandths of a cent.
-const LIST: &str = "[\"openai:m\"]\ninput = 2.0\noutput = 8.0\nmax_output = 400\n";
+const LIST: &str = "\
+[\"openai:m\"]\ninput = 2.0\noutput = 8.0\nmax_output = 400\n
+[\"anthropic:m\"]\ninput = 2.0\noutput = 8.0\nmax_output = 400\n
+[\"gemini:m\"]\ninput = 2.0\noutput = 8.0\nmax_output = 400\n
+[\"ollama:m\"]\ninput = 2.0\noutput = 8.0\nmax_output = 400\n";
+
+/// What it speaks, with what comes before the operation in its URLs.
+pub(crate) const DIALECTS: [(&str, &str); 4] =
+    [("openai", "/v1"), ("anthropic", "/v1"), ("gemini", "/v1beta"), ("ollama", "")];
 
 /// What it does with a request.
 #[derive(Clone, Debug)]
@@ -110,6 +118,19 @@ impl Service {
         });
         let config: ProviderConfig = serde_json::from_value(config).unwrap();
         Arc::new(Providers::new(config, prices).unwrap())
+    }
+
+    /// Providers that know only this one, and ask it in this dialect.
+    pub(crate) fn providers_in(&self, (dialect, path): (&str, &str)) -> Arc<Providers> {
+        let base = format!("{}{path}", self.base.trim_end_matches("/v1"));
+        let mut speaking = json!({ "base_url": base, "model": "m" });
+        // Ollama asks for no key.
+        if dialect != "ollama" {
+            speaking["api_key"] = "sk-test".into();
+        }
+        let config = json!({ "offline": { "enabled": false }, dialect: speaking });
+        let config: ProviderConfig = serde_json::from_value(config).unwrap();
+        Arc::new(Providers::new(config, Prices::parse("models.toml", LIST).unwrap()).unwrap())
     }
 
     async fn answer(&self, mut connection: TcpStream) {

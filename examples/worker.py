@@ -10,6 +10,10 @@ class Over(Exception):
     """The session, or the step, is somebody else's now."""
 
 
+class NoMoney(Exception):
+    """No budget has room for the next call: why, and what it may cost."""
+
+
 def call(over, path, timeout=30, **body):
     headers = {"Authorization": "Bearer " + os.environ["GALLEY_WORKER_TOKEN"], "Content-Type": "application/json"}
     request = urllib.request.Request(os.environ["GALLEY_GATEWAY_URL"] + "/v1/" + path, json.dumps(body).encode(), headers)
@@ -20,6 +24,8 @@ def call(over, path, timeout=30, **body):
         except urllib.error.HTTPError as error:
             if error.code in (409, 410):
                 raise Over from error
+            if error.code == 402:
+                raise NoMoney(json.load(error)["detail"], body["boundMicros"]) from error
             if error.code < 500 and error.code != 429:
                 sys.exit(error.read().decode())  # a mistake of ours: no repeat cures it
         except (OSError, http.client.HTTPException, ValueError):
@@ -44,16 +50,36 @@ def beat(told, over, held, gone):
         over.wait(pause)
 
 
+def pay(step, number, provider, model, bound, make):
+    """A call that costs something: `make()` answers (answer, cost). Its bound is reserved before it, its bill settled after."""
+    asked, cost = {"lease": step["lease"], "call": number}, None  # None: nobody can know
+    call(threading.Event(), "reserve", provider=provider, model=model, boundMicros=bound, **asked)
+    try:
+        answer, cost = make()
+        return answer
+    finally:  # a bill is real, whoever holds the step by now
+        call(threading.Event(), "settle", costMicros=cost, **asked)
+
+
+def attempt(agent, step, cancelled):
+    try:
+        return "complete", {"output": agent(step, cancelled)}
+    except Over:
+        raise
+    except NoMoney as error:  # it waits for money and goes on by itself; this was no attempt
+        why, needed = error.args
+        return "fail", {"class": "waiting_budget", "message": why, "retry": "unfunded", "neededMicros": needed}
+    except Exception as error:
+        return "fail", {"class": type(error).__name__.lower(), "message": str(error)}
+
+
 def work(session, agents, over, held, gone):
     for step in call(over, "lease", session=session, holding=held)["steps"]:
         lease, began = step["lease"], time.monotonic()
         held.append(lease)
         cancelled = lambda: over.is_set() or lease in gone
         try:
-            path, report = "complete", {"output": agents[step["agent"]](step, cancelled)}
-        except Exception as error:
-            path, report = "fail", {"class": type(error).__name__.lower(), "message": str(error)}
-        try:
+            path, report = attempt(agents[step["agent"]], step, cancelled)
             if not cancelled():  # or nobody waits for it any more
                 call(over, path, lease=lease, durationMs=int((time.monotonic() - began) * 1000), **report)
         except Over:

@@ -16,8 +16,8 @@ use galley_core::plan::Problem;
 use galley_core::run::Run;
 use galley_probe::{Bug, Point, Rescue, planted, point, seen};
 use galley_store::{
-    AttemptKey, Booked, BudgetRow, CallKey, CounterRow, DayRule, Hashes, MoneyWaitRow, ReserveWrite,
-    Reserved, SettleWrite, SpendBy, SpendRow, Store, StoreError,
+    AttemptKey, Booked, BudgetRow, CallKey, CounterRow, DayRule, Hashes, MoneyWaitRow, OnLedger,
+    ReportedWrite, ReserveWrite, Reserved, SettleWrite, SpendBy, SpendRow, Store, StoreError,
 };
 
 use crate::batches::Batches;
@@ -76,6 +76,7 @@ pub(crate) struct Till {
     reserves: Batches<ReserveWrite, Reserved>,
     settles: Batches<SettleWrite, Booked>,
     rooms: Batches<(WorkflowKey, DayRule), Option<u64>>,
+    pub(crate) reported: Batches<ReportedWrite, OnLedger>,
 }
 
 impl Till {
@@ -90,19 +91,25 @@ impl Till {
             rooms: Batches::new(store.clone(), |store, asked| {
                 async move { store.rooms(&asked).await }.boxed()
             }),
+            reported: Batches::new(store.clone(), |store, writes| {
+                async move { store.book_reported(writes).await }.boxed()
+            }),
         }
     }
 }
 
-fn call_key(claim: &Claimed, call: u16) -> CallKey {
-    let attempt = AttemptKey {
+pub(crate) fn attempt_of(claim: &Claimed) -> AttemptKey {
+    AttemptKey {
         key: claim.key(),
         step: claim.token.step,
         epoch: claim.token.epoch,
         nonce: claim.token.nonce.0,
         session: claim.session,
-    };
-    CallKey { attempt, call }
+    }
+}
+
+fn call_key(claim: &Claimed, call: u16) -> CallKey {
+    CallKey { attempt: attempt_of(claim), call }
 }
 
 impl Engine {
@@ -130,24 +137,15 @@ impl Engine {
                 Funding::Refused(no_room("the next call", &full.name, &full.counter, call.bound_micros))
             }
             Reserved::Yes { warnings } => {
-                for warning in warnings {
-                    let CounterRow { name, counter, .. } = warning;
-                    metrics::counter!("galley_budget_warnings_total").increment(1);
-                    tracing::warn!(
-                        workspace.id = %claim.ticket.workspace,
-                        spent_micros = counter.spent,
-                        limit_micros = counter.limit,
-                        "the budget of {} {name} is nearly used",
-                        counter.period.word()
-                    );
-                }
+                warnings.iter().for_each(|warning| tell_nearly_used(claim, warning));
                 Funding::Reserved
             }
         })
     }
 
     /// Books what a call came to; `None`: nobody can know, it is charged at its
-    /// bound. Not fenced and repeatable: a bill is real whoever holds the step.
+    /// bound. Not fenced and repeatable: a bill is real whoever holds the step,
+    /// and the first one that says a cost stands.
     ///
     /// # Errors
     /// Postgres is away: nobody knows what was committed; repeat.
@@ -157,15 +155,18 @@ impl Engine {
         call: u16,
         cost: Option<u64>,
         tokens: Tokens,
-    ) -> Result<(), EngineError> {
+    ) -> Result<Booked, EngineError> {
         let word = if cost.is_some() { "settled" } else { "estimated" };
         let write = SettleWrite { call: call_key(claim, call), cost, tokens };
         if planted(Bug::SettleForgotten) {
-            return Ok(());
+            return Ok(Booked::Now);
         }
         point(Point::CallSettling);
-        match self.till().settles.ask(write).await? {
-            Booked::Now | Booked::Before => {}
+        let booked = self.till().settles.ask(write).await?;
+        match booked {
+            // Counted when it was booked, or by nobody.
+            Booked::Before | Booked::NotThere => return Ok(booked),
+            Booked::Now => {}
             Booked::Late => seen(Rescue::LateBill),
             Booked::OverBound { over_micros } => {
                 seen(Rescue::BillOverBound);
@@ -180,7 +181,7 @@ impl Engine {
         }
         metrics::counter!("galley_calls_total", "bill" => word).increment(1);
         metrics::counter!("galley_spend_micros_total").increment(cost.unwrap_or(0));
-        Ok(())
+        Ok(booked)
     }
 
     /// Why there is no room for an amount, for people.
@@ -321,6 +322,19 @@ impl Engine {
         let rows = self.store().spend_by(workspace, by, &since.to_string(), &until.to_string()).await?;
         Ok((since, until, rows))
     }
+}
+
+/// Says that a counter is nearly used, for the first time.
+pub(crate) fn tell_nearly_used(claim: &Claimed, warning: &CounterRow) {
+    let CounterRow { name, counter, .. } = warning;
+    metrics::counter!("galley_budget_warnings_total").increment(1);
+    tracing::warn!(
+        workspace.id = %claim.ticket.workspace,
+        spent_micros = counter.spent,
+        limit_micros = counter.limit,
+        "the budget of {} {name} is nearly used",
+        counter.period.word()
+    );
 }
 
 /// Why a call is not made, for people.
@@ -467,7 +481,7 @@ pub async fn charge_lost(engine: &Engine) -> Result<usize, EngineError> {
     }
     point(Point::CallsLost);
     let booked = engine.store().settle(lost).await?;
-    let charged = booked.iter().filter(|booked| **booked != Booked::Before).count();
+    let charged = booked.iter().filter(|booked| !matches!(booked, Booked::Before | Booked::NotThere)).count();
     if charged > 0 {
         seen(Rescue::LostCallCharged);
         tracing::warn!(calls = charged, "calls of lost attempts are charged at their bound");

@@ -42,6 +42,7 @@ mod read;
 mod reap;
 mod reconcile;
 mod recurring;
+mod reported;
 mod schedules;
 mod session;
 mod slotting;

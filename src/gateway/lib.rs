@@ -18,6 +18,7 @@ mod hub;
 mod lease;
 mod offer;
 mod openapi;
+mod pay;
 mod report;
 mod router;
 mod schemas;

@@ -13,6 +13,7 @@ use galley_engine::{self as engine, Claimed, Lease, Outcome, Report};
 
 use crate::config::GatewayState;
 use crate::door::Pass;
+use crate::pay::{amount, tokens};
 use crate::views::{AfterFailure, Bill, Complete, Done, Fail, GiveBack, Recorded};
 
 pub(crate) const OVERTAKEN: Kind =
@@ -39,7 +40,7 @@ pub(crate) async fn complete(
     Body(done): Body<Complete>,
 ) -> Result<Json<Recorded>, ApiError> {
     let lease = state.seal.read_lease(&pass, "lease", &done.lease)?;
-    let output = StepOutput { output: done.output, usage: usage(done.usage), says: done.says };
+    let output = StepOutput { output: done.output, usage: usage(done.usage)?, says: done.says };
     let outcome = state.schemas.of(&lease.agent).await?.judge(output);
     record(&state, &lease, done.duration_ms, outcome).await.map(Json)
 }
@@ -61,17 +62,24 @@ pub(crate) async fn fail(
     {
         return Err(ApiError::invalid("class", format!("1-{MAX_CLASS_BYTES} of a-z, 0-9 and _")));
     }
-    let failure = match (failed.retry, failed.retry_after_ms) {
-        (AfterFailure::Transient, None) => Failure::Transient,
-        (AfterFailure::Permanent, None) => Failure::Permanent,
-        (AfterFailure::Throttled, Some(retry_after_ms)) => Failure::Throttled { retry_after_ms },
-        (AfterFailure::Throttled, None) => {
+    let failure = match (failed.retry, failed.retry_after_ms, failed.needed_micros) {
+        (AfterFailure::Transient, None, None) => Failure::Transient,
+        (AfterFailure::Permanent, None, None) => Failure::Permanent,
+        (AfterFailure::Throttled, Some(retry_after_ms), None) => Failure::Throttled { retry_after_ms },
+        (AfterFailure::Throttled, None, None) => {
             return Err(ApiError::invalid("retryAfterMs", "`throttled` says for how long"));
         }
-        (_, Some(_)) => return Err(ApiError::invalid("retryAfterMs", "only `throttled` has one")),
+        (AfterFailure::Unfunded, None, Some(needed)) => {
+            Failure::Unfunded { needed_micros: amount("neededMicros", needed)? }
+        }
+        (AfterFailure::Unfunded, None, None) => {
+            return Err(ApiError::invalid("neededMicros", "`unfunded` says what the next call may cost"));
+        }
+        (_, Some(_), _) => return Err(ApiError::invalid("retryAfterMs", "only `throttled` has one")),
+        (_, None, Some(_)) => return Err(ApiError::invalid("neededMicros", "only `unfunded` has one")),
     };
-    let error =
-        StepError { class: failed.class, message: failed.message, failure, usage: usage(failed.usage) };
+    let usage = usage(failed.usage)?;
+    let error = StepError { class: failed.class, message: failed.message, failure, usage };
     record(&state, &lease, failed.duration_ms, Outcome::Failed(error)).await.map(Json)
 }
 
@@ -110,7 +118,7 @@ async fn record(
     state: &GatewayState,
     lease: &Lease,
     duration_ms: u32,
-    outcome: Outcome,
+    mut outcome: Outcome,
 ) -> Result<Recorded, ApiError> {
     let told = match &outcome {
         Outcome::Succeeded(_) => Recorded { outcome: "succeeded".into(), class: None, message: None },
@@ -121,7 +129,16 @@ async fn record(
         },
         Outcome::GivenBack => Recorded { outcome: "given_back".into(), class: None, message: None },
     };
-    let claim = lease.claim().ok_or_else(|| ApiError::invalid("lease", "not a lease of this release"))?;
+    let claim = claim_of(lease)?;
+    // Before the outcome: what it cost is real, whatever becomes of that.
+    let bill = match &mut outcome {
+        Outcome::Succeeded(output) => Some(&mut output.usage),
+        Outcome::Failed(error) => Some(&mut error.usage),
+        Outcome::GivenBack => None,
+    };
+    if let Some(bill) = bill {
+        *bill = state.engine.book_reported(&claim, std::mem::take(bill)).await?;
+    }
     match state.committer.record(Report::of(&claim, duration_ms, outcome)).await? {
         engine::Recorded::Yes => {
             let took = std::time::Duration::from_millis(duration_ms.into());
@@ -136,7 +153,15 @@ async fn record(
     }
 }
 
-fn usage(bill: Bill) -> Usage {
+/// The claim of a lease.
+pub(crate) fn claim_of(lease: &Lease) -> Result<Claimed, ApiError> {
+    lease.claim().ok_or_else(|| ApiError::invalid("lease", "not a lease of this release"))
+}
+
+fn usage(bill: Bill) -> Result<Usage, ApiError> {
     let Bill { provider, model, tokens_in, tokens_out, cost_micros, cache_hit } = bill;
-    Usage { provider, model, tokens_in, tokens_out, cost_micros, cache_hit, ..Usage::default() }
+    amount("usage.costMicros", cost_micros)?;
+    tokens("usage.tokensIn", tokens_in)?;
+    tokens("usage.tokensOut", tokens_out)?;
+    Ok(Usage { provider, model, tokens_in, tokens_out, cost_micros, cache_hit, ..Usage::default() })
 }

@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use crate::config::GatewayState;
 use crate::door::require_worker;
-use crate::{lease, offer, openapi, report, session};
+use crate::{lease, offer, openapi, pay, report, session};
 
 /// Routes that take a worker's token.
 pub(crate) fn closed_routes() -> OpenApiRouter<GatewayState> {
@@ -22,6 +22,8 @@ pub(crate) fn closed_routes() -> OpenApiRouter<GatewayState> {
         .routes(routes!(session::heartbeat))
         .routes(routes!(session::close))
         .routes(routes!(lease::lease))
+        .routes(routes!(pay::reserve))
+        .routes(routes!(pay::settle))
         .routes(routes!(report::complete))
         .routes(routes!(report::fail))
         .routes(routes!(report::give_back))

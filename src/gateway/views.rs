@@ -189,7 +189,8 @@ pub struct LeasedStep {
     pub inbox: Box<RawValue>,
 }
 
-/// What an attempt cost and where it ran; what is absent is nothing.
+/// All that an attempt cost, its settled calls among it, and where it ran.
+/// What is absent is what its settled calls say.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Bill {
@@ -246,6 +247,10 @@ pub struct Fail {
     /// Of `throttled`: not before so many milliseconds from now.
     #[serde(default)]
     pub retry_after_ms: Option<u64>,
+    /// Of `unfunded`: what the next call may cost at most, millionths of a US
+    /// dollar.
+    #[serde(default)]
+    pub needed_micros: Option<u64>,
     /// What it cost all the same.
     #[serde(default)]
     pub usage: Bill,
@@ -266,6 +271,65 @@ pub enum AfterFailure {
     /// Another attempt, later, as somebody asked for (`retryAfterMs`): this one
     /// does not count.
     Throttled,
+    /// A budget has no room for the next call (`neededMicros`): the step waits
+    /// for money and goes on by itself; this attempt does not count.
+    Unfunded,
+}
+
+/// A call that costs something, before it is made.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReserveCall {
+    /// Which attempt makes it.
+    pub lease: String,
+    /// Which call of the attempt it is: 0, 1, …
+    #[schema(maximum = 9999)]
+    pub call: u16,
+    /// Who is asked, 1-100 bytes: `openai`, …
+    pub provider: String,
+    /// For which model, 1-100 bytes.
+    pub model: String,
+    /// The most it can cost, millionths of a US dollar.
+    pub bound_micros: u64,
+}
+
+/// A call that may be made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CallReserved {
+    /// True: its bound is reserved, by this call or by an earlier one whose
+    /// answer was lost.
+    pub reserved: bool,
+}
+
+/// What a call came to.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SettleCall {
+    /// Which attempt made it.
+    pub lease: String,
+    /// Which call of the attempt it was.
+    #[schema(maximum = 9999)]
+    pub call: u16,
+    /// What it cost, millionths of a US dollar; absent when nobody can know: it
+    /// is charged at its bound, until a bill comes.
+    #[serde(default)]
+    pub cost_micros: Option<u64>,
+    /// Prompt tokens.
+    #[serde(default)]
+    pub tokens_in: u32,
+    /// Completion tokens.
+    #[serde(default)]
+    pub tokens_out: u32,
+}
+
+/// What became of a bill.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CallSettled {
+    /// `now`; `before`: an earlier one stands; `late`: in place of an estimate;
+    /// `over_bound`: as it is, and it is more than was reserved.
+    pub booked: String,
 }
 
 /// Attempts that will not run here.

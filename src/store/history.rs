@@ -106,7 +106,7 @@ impl Store {
              SELECT workspace_id, workflow_id, step, nonce FROM k JOIN results USING (workspace_id, workflow_id, step, nonce)
               UNION
              SELECT workspace_id, workflow_id, step, nonce FROM k JOIN attempts USING (workspace_id, workflow_id, step, nonce)
-              WHERE outcome IN ('failed', 'throttled')",
+              WHERE outcome IN ('failed', 'throttled', 'waiting_budget')",
         )
         .bind(workspaces)
         .bind(workflows)

@@ -87,8 +87,10 @@ pub enum Booked {
         /// By how much, millionths of a US dollar.
         over_micros: u64,
     },
-    /// It was booked before, or its workspace is erased.
+    /// It was booked before.
     Before,
+    /// There is no such reservation: never made, or erased with its workspace.
+    NotThere,
 }
 
 /// A reservation that nobody has settled.

@@ -28,7 +28,7 @@ use crate::scope::Scope;
 
 /// A counter's name: workspace, period's word, name. In their order they are
 /// locked.
-type CounterKey = (Uuid, &'static str, String);
+pub(crate) type CounterKey = (Uuid, &'static str, String);
 
 /// A ledger row's key, in the columns' order.
 type LedgerKey = (Uuid, Uuid, i16, i32, i64, i16);
@@ -46,7 +46,7 @@ fn ledger_key(key: &CallKey) -> LedgerKey {
 }
 
 /// A workspace's and a workflow's counters of a day.
-fn names(workspace: Uuid, day: &str, workflow: Option<Uuid>) -> Vec<CounterKey> {
+pub(crate) fn names(workspace: Uuid, day: &str, workflow: Option<Uuid>) -> Vec<CounterKey> {
     let mut names = vec![
         (workspace, Period::Day.word(), day.to_owned()),
         (workspace, Period::Month.word(), day[..7].to_owned()),
@@ -125,12 +125,12 @@ pub(crate) async fn standing(
 /// A day before any money: what is asked for was asked about, so it is not met.
 const NO_DAY: &str = "0001-01-01";
 
-fn day<'a>(days: &'a HashMap<Uuid, String>, key: &WorkflowKey) -> &'a str {
+pub(crate) fn day<'a>(days: &'a HashMap<Uuid, String>, key: &WorkflowKey) -> &'a str {
     days.get(&key.workspace.0).map_or(NO_DAY, String::as_str)
 }
 
 /// Which day it is in each workspace.
-async fn days<'a>(
+pub(crate) async fn days<'a>(
     connection: &mut PgConnection,
     rules: impl Iterator<Item = (Uuid, &'a DayRule)>,
 ) -> Result<HashMap<Uuid, String>, StoreError> {
@@ -157,7 +157,7 @@ async fn days<'a>(
 }
 
 /// Counters and the limits they are held to, and what is to be added to them.
-struct Counters {
+pub(crate) struct Counters {
     rows: BTreeMap<CounterKey, Standing>,
     limits: HashMap<Uuid, Budget>,
 }
@@ -167,14 +167,14 @@ struct Standing {
     counter: Counter,
     own: bool,
     warned: bool,
-    /// What this transaction reserves.
+    /// What this transaction reserves or books.
     added: u64,
 }
 
 impl Counters {
     /// Reads counters, each made and locked when `lock`; one that is not there
     /// counts nothing.
-    async fn read(
+    pub(crate) async fn read(
         connection: &mut PgConnection,
         mut wanted: Vec<CounterKey>,
         lock: bool,
@@ -271,10 +271,25 @@ impl Counters {
         }
         Ok(())
     }
+
+    /// Counts what was spent without having been reserved, room or not.
+    pub(crate) fn spend(&mut self, names: &[CounterKey], micros: u64) {
+        for name in names {
+            if let Some(row) = self.rows.get_mut(name) {
+                row.counter.spent = row.counter.spent.saturating_add(micros);
+                row.added = row.added.saturating_add(micros);
+            }
+        }
+    }
+
+    /// The counters that this transaction changes, and by how much.
+    pub(crate) fn added(&self) -> impl Iterator<Item = (&CounterKey, u64)> + Clone {
+        self.rows.iter().filter(|(_, row)| row.added > 0).map(|(name, row)| (name, row.added))
+    }
 }
 
 /// Moves locked counters.
-async fn add(
+pub(crate) async fn add(
     connection: &mut PgConnection,
     moves: impl Iterator<Item = (&CounterKey, (i64, i64))> + Clone,
 ) -> Result<(), StoreError> {
@@ -412,8 +427,7 @@ pub(crate) async fn take_room(
         tokio::time::sleep(std::time::Duration::from_millis(30)).await;
     }
     enter(connection, &new, &days).await?;
-    let added = counters.rows.iter().filter(|(_, row)| row.added > 0);
-    add(connection, added.map(|(name, row)| (name, (signed(row.added), 0)))).await?;
+    add(connection, counters.added().map(|(name, micros)| (name, (signed(micros), 0)))).await?;
     let mut warnings = warn(connection, &counters).await?;
     for (write, answer) in writes.iter().zip(&mut answers) {
         if let Reserved::Yes { warnings: told } = answer
@@ -458,7 +472,7 @@ async fn enter(
 }
 
 /// Notes which counters somebody should hear about, each once; by workspace.
-async fn warn(
+pub(crate) async fn warn(
     connection: &mut PgConnection,
     counters: &Counters,
 ) -> Result<HashMap<Uuid, Vec<CounterRow>>, StoreError> {
@@ -511,8 +525,10 @@ pub(crate) async fn settle(
     let mut moves: BTreeMap<CounterKey, (i64, i64)> = BTreeMap::new();
     let mut booked = vec![Booked::Before; writes.len()];
     for (write, booked) in writes.iter().zip(&mut booked) {
-        // Erased with its workspace.
-        let Some(entry) = entries.get_mut(&ledger_key(&write.call)) else { continue };
+        let Some(entry) = entries.get_mut(&ledger_key(&write.call)) else {
+            *booked = Booked::NotThere;
+            continue;
+        };
         let late = entry.state == "estimated";
         let (freed, charged) = match entry.state {
             "reserved" => (entry.bound, 0),

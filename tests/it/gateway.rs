@@ -303,6 +303,7 @@ async fn nobody_gets_further_than_a_token_says() {
     let lease = step["lease"].as_str().unwrap();
     let done = |lease: &str| json!({ "lease": lease, "output": 1 });
     let connect = |agent: &str| json!({ "worker": "w", "agents": [{ "agent": agent }] });
+    let reserve = |lease: &str, call: u16, bound: u64| json!({ "lease": lease, "call": call, "provider": "p", "model": "m", "boundMicros": bound });
     let beat = |session: &str, holding: &[&str]| json!({ "session": session, "holding": holding });
 
     let admin = api.token(bed.workspace, &[Admin], true);
@@ -328,6 +329,36 @@ async fn nobody_gets_further_than_a_token_says() {
         ("a forged lease", "complete", Some(&token), done(&forged), 422),
         ("a token as a lease", "complete", Some(&token), done(&token), 422),
         ("more than it runs", "heartbeat", Some(&token), beat(&session, &[lease; 5]), 422),
+        ("somebody else's money", "reserve", Some(&stranger), reserve(lease, 0, 1), 422),
+        ("somebody else's bill", "settle", Some(&stranger), json!({ "lease": lease, "call": 0 }), 422),
+        ("a narrower token's money", "reserve", Some(&narrow), reserve(lease, 0, 1), 403),
+        ("a narrower token's bill", "settle", Some(&narrow), json!({ "lease": lease, "call": 0 }), 403),
+        ("one call too many", "reserve", Some(&token), reserve(lease, 10_000, 1), 422),
+        ("more than there is", "reserve", Some(&token), reserve(lease, 0, u64::MAX), 422),
+        (
+            "a bill nobody can pay",
+            "complete",
+            Some(&token),
+            json!({ "lease": lease, "output": 1,
+            "usage": { "costMicros": u64::MAX } }),
+            422,
+        ),
+        (
+            "no money, and no sum",
+            "fail",
+            Some(&token),
+            json!({ "lease": lease, "class": "waiting_budget",
+            "message": "", "retry": "unfunded" }),
+            422,
+        ),
+        (
+            "a sum of what has money",
+            "fail",
+            Some(&token),
+            json!({ "lease": lease, "class": "a", "message": "",
+            "neededMicros": 1 }),
+            422,
+        ),
         ("a bad class", "fail", Some(&token), json!({ "lease": lease, "class": "No!", "message": "" }), 422),
         (
             "a body too large",

@@ -21,6 +21,7 @@ mod drain;
 mod edges;
 mod four_eyes;
 mod gateway;
+mod gateway_money;
 mod graphs;
 mod hang_up;
 mod harness;

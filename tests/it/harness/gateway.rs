@@ -115,6 +115,12 @@ impl Python {
         Self::start(gateway, token, &["-c", SLOW, examples, folder])
     }
 
+    /// A worker on what the example has, with an agent `payer`: one call that
+    /// may cost 600 millionths and costs 250.
+    pub(crate) fn payer(gateway: &Gateway, token: &str) -> Self {
+        Self::start(gateway, token, &["-c", PAYER, examples().to_str().unwrap()])
+    }
+
     fn start(gateway: &Gateway, token: &str, arguments: &[&str]) -> Self {
         let child = Command::new("python3")
             .arg("-B")
@@ -147,6 +153,17 @@ impl Python {
 fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").canonicalize().unwrap()
 }
+
+const PAYER: &str = r#"
+import sys
+sys.path.insert(0, sys.argv[1])
+import worker
+
+def payer(step, cancelled):
+    return worker.pay(step, 0, "bank", "m", 600, lambda: ({"attempt": step["attempt"]}, 250))
+
+worker.serve("payer", [{"agent": "payer"}], {"payer": payer})
+"#;
 
 const SLOW: &str = r#"
 import os, sys, time

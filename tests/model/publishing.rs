@@ -23,12 +23,14 @@
 //! | an unknown post rests longer than anybody may still send it | [`Action::RestOver`] |
 //! | by capability: repeat inside the key's window, look, ask | [`Action::Repeat`], [`Action::Look`], [`Action::Doubt`] |
 //! | a place is freed by *definitely not sent* alone | `conclude`, `settle` |
+//! | what a post costs is reserved by its intent, settled by its outcome | `reserve`, `settle_bill`, [`Action::Unfunded`], [`Action::Fund`] |
 //! | edits, rejections, expiries are compare-and-set, refused under an intent | [`Action::LookAt`], [`Action::Decide`], [`Action::Conflict`] |
 //! | a cancel waits for the outcome, and nothing is begun after it | [`Action::Cancel`], `repeat_may` |
 
 mod action;
 mod decide;
 mod next;
+mod paying;
 mod possible;
 mod property;
 mod shortcut;
@@ -47,6 +49,7 @@ pub use witness::Witness;
 #[cfg(doc)]
 use crate::action::Reply;
 use crate::check::Searched;
+use paying::Purse;
 use state::{
     Answer, FIRST, Outgoing, PUBLISHERS, Phase, Policy, Post, Publication, Publisher, Question, StepState,
 };
@@ -75,6 +78,8 @@ pub struct Publishing {
     pub asks: bool,
     /// Places of a day in the workspace, at first.
     pub limit: u8,
+    /// What posts of a day may cost, at first; 0: posts cost nothing.
+    pub budget: u8,
     /// Places of a day of an account.
     pub account_limit: u8,
     /// Attempts until a post that was not sent is a dead letter.
@@ -136,6 +141,7 @@ impl Publishing {
             used_by: Default::default(),
             posts: [post, if self.posts > 1 { post } else { absent }],
             publishers: [Publisher { phase: Phase::Idle, window: false }; PUBLISHERS],
+            purse: Purse::new(self.budget),
             desks: [None; 2],
             broken: 0,
             left: self.bounds,

@@ -60,6 +60,8 @@ pub enum Action {
     Intend { publisher: u8, reply: Reply },
     /// Some limit has no place left: rolled back, and moved to the next day.
     NextDay { publisher: u8 },
+    /// No budget has room for it: rolled back, and it waits for money.
+    Unfunded { publisher: u8 },
     /// Something changed since it was judged: rolled back, judged again.
     Again { publisher: u8 },
     /// The fence refuses: the step is somebody else's.
@@ -102,6 +104,10 @@ pub enum Action {
     KeyForgotten { post: PostNo },
     /// The session of the claim is dead: its step is taken back.
     Reap { post: PostNo },
+    /// A step that waits for money goes on: there is room for it.
+    Fund { post: PostNo },
+    /// The budget is raised by one.
+    Raise,
     /// A scheduled step is due.
     Due { post: PostNo },
     /// An unknown post has rested: somebody may look.

@@ -16,6 +16,7 @@ pub(crate) enum Write {
     Goes,
     Overtaken,
     DayFull,
+    NoMoney,
     Stale,
 }
 
@@ -51,6 +52,7 @@ impl Publishing {
             policy: s.policy.version,
             limit: s.policy.limit,
             counted: if self.takes(Shortcut::QuotaCounted) { s.used[usize::from(s.day)] } else { 0 },
+            room: if self.takes(Shortcut::RoomReadBefore) { Self::room(s) } else { 0 },
         }
     }
 
@@ -78,7 +80,11 @@ impl Publishing {
         if row.version != seen.version || !policy || !approval || !closed {
             return Write::Overtaken;
         }
-        if self.has_place(s, post, seen) { Write::Goes } else { Write::DayFull }
+        if !self.has_place(s, post, seen) {
+            return Write::DayFull;
+        }
+        let room = if self.takes(Shortcut::RoomReadBefore) { seen.room } else { Self::room(s) };
+        if self.price(row.content) <= room { Write::Goes } else { Write::NoMoney }
     }
 
     /// A place in every limit, or in none.
@@ -149,8 +155,12 @@ impl Publishing {
                 if refused || !self.takes(Shortcut::NotSentKeepsPlace) {
                     self.free_place(s, post);
                 }
+                if !refused && self.takes(Shortcut::NotSentKeepsMoney) {
+                    return;
+                }
             }
         }
+        self.settle_bill(s, post);
     }
 
     /// A person found out about a post in doubt; `None`: it is not there, and
@@ -162,6 +172,7 @@ impl Publishing {
             Some(true) => {
                 row.publication.state = Outgoing::Published;
                 row.step = StepState::Succeeded;
+                self.settle_bill(s, post);
                 return;
             }
             Some(false) => {
@@ -174,6 +185,7 @@ impl Publishing {
                 row.step = StepState::Failed;
             }
         }
+        self.settle_bill(s, post);
         self.free_place(s, post);
     }
 
@@ -267,7 +279,7 @@ impl Publishing {
                     Self::hold(row);
                 } else {
                     row.question.answer = Answer::None;
-                    look_again(row);
+                    self.look_again(row);
                 }
             }
             Duty::EditAndApprove(_) => {
@@ -276,9 +288,21 @@ impl Publishing {
                 row.question = Question { answer: Answer::Approved, content: row.content };
                 row.held = true;
                 row.approved |= 1 << row.content;
-                look_again(row);
+                self.look_again(row);
             }
         }
+    }
+
+    /// An edited post is judged again; who was about to send it is overtaken.
+    fn look_again(&self, row: &mut Post) {
+        if row.step == StepState::WaitingBudget && self.takes(Shortcut::EditLeavesWait) {
+            return;
+        }
+        if row.step == StepState::Running {
+            row.attempts = row.attempts.saturating_sub(1);
+        }
+        row.claim = 0;
+        row.step = StepState::Queued;
     }
 
     /// Another policy.
@@ -305,6 +329,7 @@ impl Publishing {
     pub(crate) fn is_settled(&self, s: &State) -> bool {
         self.posts().all(|post| match s.post(post).step {
             StepState::WaitsForDay => s.left.days == 0,
+            StepState::WaitingBudget => s.left.days == 0 && Self::room(s) < self.price(s.post(post).content),
             StepState::WaitingApproval | StepState::Dead => true,
             step => step.is_final(),
         })
@@ -317,15 +342,6 @@ fn withdraw(row: &mut Post) {
     row.step = StepState::Skipped;
     row.claim = 0;
     row.intent = false;
-}
-
-/// An edited post is judged again; who was about to send it is overtaken.
-fn look_again(row: &mut Post) {
-    if row.step == StepState::Running {
-        row.attempts = row.attempts.saturating_sub(1);
-    }
-    row.claim = 0;
-    row.step = StepState::Queued;
 }
 
 pub(crate) fn post_of(duty: Duty) -> PostNo {

@@ -32,8 +32,14 @@ impl Publishing {
                     s.left.stops -= 1;
                 }
                 Self::reap(s.post_mut(post));
+                self.worker_lost(&mut s, post);
             }
             Action::Due { post } | Action::RestOver { post } => s.post_mut(post).step = StepState::Queued,
+            Action::Fund { post } => s.post_mut(post).step = StepState::Queued,
+            Action::Raise => {
+                s.left.raises -= 1;
+                s.purse.budget += 1;
+            }
             Action::DayTurns => {
                 s.day += 1;
                 s.left.days -= 1;
@@ -91,6 +97,7 @@ impl Publishing {
             | Action::Hold { publisher }
             | Action::Intend { publisher, .. }
             | Action::NextDay { publisher }
+            | Action::Unfunded { publisher }
             | Action::Again { publisher }
             | Action::Drop { publisher }
             | Action::Recognise { publisher }
@@ -214,6 +221,11 @@ impl Publishing {
                 row.step = StepState::WaitsForDay;
                 Phase::Idle
             }
+            Action::Unfunded { .. } => {
+                self.give_back_taken(s, phase);
+                self.wait_for_money(s, post, seen.content);
+                Phase::Idle
+            }
             Action::Take { .. } => {
                 self.take_place(s, post);
                 Phase::Taken { post, claim, seen }
@@ -273,6 +285,7 @@ impl Publishing {
                 row.publication.state = Outgoing::InDoubt;
                 row.step = StepState::InDoubt;
                 row.claim = 0;
+                self.settle_bill(s, post);
                 Phase::Idle
             }
             _ => phase,
@@ -310,6 +323,8 @@ impl Publishing {
         };
         // What is known not to be out begins anew.
         row.key = true;
+        let content = row.publication.content;
+        self.reserve(s, post, content);
         if !policy.allows {
             s.breaks(Broken::Forbidden);
         }
@@ -349,6 +364,8 @@ impl Publishing {
             return;
         }
         row.effects = (row.effects + 1).min(2);
+        self.platform_takes(s, post);
+        let row = s.post_mut(post);
         let publication = row.publication;
         let approved = row.approved & (1 << publication.content) != 0;
         let withdrawn = row.step.is_final() || publication.content != row.content;

@@ -27,6 +27,7 @@ impl Publishing {
             match row.step {
                 StepState::Running if !s.is_worked_on(post) => out.push(Action::Reap { post }),
                 StepState::Scheduled => out.push(Action::Due { post }),
+                StepState::WaitingBudget if Self::is_funded(s, post) => out.push(Action::Fund { post }),
                 StepState::Unknown if !s.may_still_go_out(post) || self.takes(Shortcut::AbsentTooEarly) => {
                     out.push(Action::RestOver { post });
                 }
@@ -73,6 +74,7 @@ impl Publishing {
             }
             Phase::Taken { post, claim, seen } => out.push(match self.intent_may(s, post, claim, seen) {
                 Write::Goes | Write::DayFull => Action::Intend { publisher, reply: Reply::Ok },
+                Write::NoMoney => Action::Unfunded { publisher },
                 Write::Overtaken => Action::Again { publisher },
                 Write::Stale => Action::Drop { publisher },
             }),
@@ -101,6 +103,7 @@ impl Publishing {
                 Write::Goes if self.takes(Shortcut::QuotaOutsideIntent) => Action::Take { publisher },
                 Write::Goes => Action::Intend { publisher, reply: Reply::Ok },
                 Write::DayFull => Action::NextDay { publisher },
+                Write::NoMoney => Action::Unfunded { publisher },
                 Write::Overtaken => Action::Again { publisher },
                 Write::Stale => Action::Drop { publisher },
             },
@@ -137,6 +140,9 @@ impl Publishing {
             if s.policy.allows {
                 out.push(Action::SetPolicy { to: Change::Forbids });
             }
+        }
+        if left.raises > 0 {
+            out.push(Action::Raise);
         }
         if left.limits > 0 {
             out.push(Action::SetPolicy { to: Change::Raise });

@@ -3,6 +3,7 @@
 use stateright::Property;
 
 use super::Publishing;
+use super::paying::{posts_are_paid, within_budget};
 use super::state::{Broken, Outgoing, Phase, State, StepState};
 
 macro_rules! never {
@@ -26,6 +27,8 @@ pub(crate) fn promises() -> Vec<Property<Publishing>> {
         never!("no place is taken beyond the limit", OverLimit),
         never!("a post goes out on the day of its place", WrongDay),
         Property::always("every place is accounted for", places_are_accounted_for),
+        Property::always("what posts cost stays within the budget", within_budget),
+        Property::always("what is out is paid for, and what may be is reserved", posts_are_paid),
         never!("an answer stays as it was given", AnswerChanged),
         never!("a final state never changes", FinalChanged),
         Property::always("nothing is stuck", |p: &Publishing, s: &State| {

@@ -61,4 +61,15 @@ shortcuts! {
     SendsAfterNotAfter,
     /// A recognised intent gets a new window.
     RecognisedStartsOver,
+    /// Whether there is money is read when the post is judged.
+    RoomReadBefore,
+    /// A post's money is charged by its worker's session, as a call's is: what
+    /// a lost worker reserved is free again.
+    LostWorkerFreesMoney,
+    /// What only a person can find out costs nothing until they do.
+    DoubtIsFree,
+    /// What was definitely not sent stays reserved.
+    NotSentKeepsMoney,
+    /// A post that an edit makes cheaper waits on for what it cost before.
+    EditLeavesWait,
 }

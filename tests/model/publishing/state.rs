@@ -4,6 +4,7 @@
 //! Nothing here decides.
 
 use super::action::{Duty, PostNo};
+use super::paying::Purse;
 
 /// Two posts are enough to compete for one place.
 pub(crate) const POSTS: usize = 2;
@@ -21,6 +22,8 @@ pub(crate) enum StepState {
     Scheduled,
     /// Its slot is tomorrow.
     WaitsForDay,
+    /// No budget has room for it.
+    WaitingBudget,
     WaitingApproval,
     Unknown,
     InDoubt,
@@ -152,6 +155,8 @@ pub(crate) struct Seen {
     pub(crate) limit: u8,
     /// Only for [`super::Shortcut::QuotaCounted`]: places taken today.
     pub(crate) counted: u8,
+    /// Only for [`super::Shortcut::RoomReadBefore`]: money left today.
+    pub(crate) room: u8,
 }
 
 /// How a call ended, as its publisher knows it.
@@ -271,6 +276,8 @@ pub struct Bounds {
     pub policies: u8,
     /// Changes of the limit.
     pub limits: u8,
+    /// Raises of the budget, by one.
+    pub raises: u8,
 }
 
 /// Everything at one moment.
@@ -284,6 +291,7 @@ pub struct State {
     pub(crate) used_by: [[u8; DAYS]; POSTS],
     pub(crate) posts: [Post; POSTS],
     pub(crate) publishers: [Publisher; PUBLISHERS],
+    pub(crate) purse: Purse,
     pub(crate) desks: [Option<Desk>; 2],
     /// Bit set of [`Broken`].
     pub(crate) broken: u16,

@@ -21,6 +21,7 @@ const NOTHING: Bounds = Bounds {
     cancels: 0,
     policies: 0,
     limits: 0,
+    raises: 0,
 };
 
 /// One post that goes out by itself, on a platform that can tell nothing.
@@ -30,6 +31,7 @@ const ONE: Publishing = Publishing {
     one_account: true,
     asks: false,
     limit: 2,
+    budget: 0,
     account_limit: 2,
     max_attempts: 2,
     bounds: NOTHING,
@@ -39,6 +41,9 @@ const ONE: Publishing = Publishing {
 
 /// Two posts that compete for one place of the day.
 const TWO: Publishing = Publishing { posts: 2, limit: 1, ..ONE };
+
+/// Two posts that cost two each, of a budget that has room for one.
+const PAID: Publishing = Publishing { posts: 2, budget: 3, ..ONE };
 
 /// Every theme with its name.
 pub const THEMES: &[(&str, Publishing)] = &[
@@ -308,6 +313,43 @@ pub const THEMES: &[(&str, Publishing)] = &[
             bounds: Bounds { lost_answers: 2, crashes: 1, days: 1, ..NOTHING },
             witnesses: &[Witness::DayFull, Witness::DoubtThere, Witness::OutNextDay, Witness::DoubtGivenUp],
             ..TWO
+        },
+    ),
+    (
+        "paid",
+        Publishing {
+            bounds: Bounds { edits: 1, failures: 1, raises: 1, ..NOTHING },
+            witnesses: &[
+                Witness::Published,
+                Witness::Unfunded,
+                Witness::RoomForWaiting,
+                Witness::CheaperAndOut,
+                Witness::WaitsForEver,
+            ],
+            ..PAID
+        },
+    ),
+    (
+        "paid, in doubt",
+        Publishing {
+            bounds: Bounds { lost_answers: 2, crashes: 1, days: 1, ..NOTHING },
+            witnesses: &[
+                Witness::Unfunded,
+                Witness::RoomForWaiting,
+                Witness::ChargedInDoubt,
+                Witness::DoubtGivenUp,
+                Witness::OutNextDay,
+            ],
+            ..PAID
+        },
+    ),
+    (
+        "paid, idempotent",
+        Publishing {
+            capability: Capability::Idempotent,
+            bounds: Bounds { lost_answers: 1, lost_replies: 1, cancels: 1, stops: 1, sleeps: 1, ..NOTHING },
+            witnesses: &[Witness::Unfunded, Witness::RepeatedAndKnown, Witness::CancelledButOut],
+            ..PAID
         },
     ),
 ];

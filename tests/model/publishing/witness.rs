@@ -4,6 +4,7 @@
 use stateright::Property;
 
 use super::decide::{Write, judged};
+use super::paying::Bill;
 use super::state::{Answer, Outgoing, Phase, Post, State, StepState, Verdict};
 use super::{Action, Capability, Publishing};
 
@@ -125,6 +126,26 @@ witnesses! {
     };
     /// A call takes effect after its publisher gave up.
     LateEffect, "a call takes effect late", |p, s| any(p, s, |row| row.wire > 0 && row.step == StepState::Unknown);
+    /// There is a place, and no money.
+    Unfunded, "there is no money for a post", |p, s| may(p, s, Write::NoMoney);
+    /// A post that waits for money is about to go on.
+    RoomForWaiting, "there is room for a post that waits", |p, s| {
+        p.posts().any(|post| s.post(post).step == StepState::WaitingBudget && Publishing::is_funded(s, post))
+    };
+    /// An edit made a post cheap enough.
+    CheaperAndOut, "a post that was too dear is edited and out", |p, s| {
+        p.posts().any(|post| s.purse.needed[usize::from(post.0)] > 1 && s.purse.taken[usize::from(post.0)] == 1)
+    };
+    /// Nobody raises anything.
+    WaitsForEver, "a post waits for money that does not come", |p, s| {
+        p.is_settled(s) && any(p, s, |row| row.step == StepState::WaitingBudget)
+    };
+    /// What only a person can find out is charged, and was taken.
+    ChargedInDoubt, "a post in doubt is charged and was out", |p, s| {
+        p.posts().any(|post| {
+            matches!(s.purse.bills[usize::from(post.0)], Bill::Estimated(_)) && s.purse.taken[usize::from(post.0)] > 0
+        })
+    };
     /// An open intent across midnight keeps the place of its day.
     OpenAcrossMidnight, "an open intent is found on the next day", |p, s| {
         s.day == 1 && any(p, s, |row| row.intent && row.publication.day == 0)

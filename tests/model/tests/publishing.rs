@@ -46,6 +46,9 @@ themes! {
     cancelled_verifiable: "cancelled, verifiable",
     cancelled_while_asked: "cancelled while asked",
     two_in_doubt: "two in doubt",
+    paid: "paid",
+    paid_in_doubt: "paid, in doubt",
+    paid_idempotent: "paid, idempotent",
 }
 
 #[test]
@@ -71,6 +74,7 @@ fn every_path_ends() {
         "lost replies, idempotent",
         "lost replies, blind",
         "cancelled, verifiable",
+        "paid, idempotent",
     ] {
         let model = theme(name);
         assert_eq!(assert_every_path_ends(&model), explore(&model).states, "{name}");

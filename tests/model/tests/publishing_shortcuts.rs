@@ -17,6 +17,9 @@ const POLICY: &str = "nothing is begun against the policy";
 const LIMIT: &str = "no place is taken beyond the limit";
 const DAY: &str = "a post goes out on the day of its place";
 const PLACES: &str = "every place is accounted for";
+const BUDGET: &str = "what posts cost stays within the budget";
+const PAID: &str = "what is out is paid for, and what may be is reserved";
+const STUCK: &str = "nothing is stuck";
 const FINAL_ANSWER: &str = "an answer stays as it was given";
 
 type Found = Counterexample<Publishing>;
@@ -242,4 +245,43 @@ fn a_recognised_intent_with_a_new_window() {
     assert!(has(&found, |action| matches!(action, Action::Intend { reply: Reply::LostCommitted, .. })));
     assert!(has(&found, |action| matches!(action, Action::Recognise { .. })));
     assert_eq!(posts(&found), 2);
+}
+
+#[test]
+fn a_room_that_was_read_before() {
+    let base = small("paid", Bounds::default());
+    let found = caught(&base, &[Shortcut::RoomReadBefore], BUDGET);
+    assert_eq!(found.actions.iter().filter(|action| matches!(action, Action::Intend { .. })).count(), 2);
+}
+
+/// Stopped between intent and call, then taken for dead: the post may still go
+/// out, or be out.
+#[test]
+fn a_lost_worker_that_frees_a_posts_money() {
+    let base = small("paid", Bounds { stops: 1, sleeps: 1, ..Bounds::default() });
+    let found = caught(&base, &[Shortcut::LostWorkerFreesMoney], PAID);
+    assert!(has(&found, |action| matches!(action, Action::Reap { .. })));
+    let found = caught(&base, &[Shortcut::LostWorkerFreesMoney], BUDGET);
+    assert_eq!(posts(&found), 2);
+}
+
+#[test]
+fn a_doubt_that_costs_nothing() {
+    let base = small("paid, in doubt", Bounds { lost_answers: 1, ..Bounds::default() });
+    let found = caught(&base, &[Shortcut::DoubtIsFree], BUDGET);
+    assert!(has(&found, |action| matches!(action, Action::Doubt { .. })));
+}
+
+#[test]
+fn money_that_is_kept_for_what_was_not_sent() {
+    let base = small("paid", Bounds { failures: 1, ..Bounds::default() });
+    caught(&base, &[Shortcut::NotSentKeepsMoney], PAID);
+}
+
+/// It waits for what its first revision cost, and nobody looks again.
+#[test]
+fn an_edit_that_leaves_a_post_waiting() {
+    let base = small("paid", Bounds { edits: 1, ..Bounds::default() });
+    let found = caught(&base, &[Shortcut::EditLeavesWait], STUCK);
+    assert!(has(&found, |action| matches!(action, Action::Unfunded { .. })));
 }

@@ -1,11 +1,34 @@
 """The fleet's worker in Python: the example, with an agent of the harness that does a little and writes down every
-execution, as those in Rust do (agents.rs)."""
+execution, as those in Rust do (agents.rs), and what the calls it pays for cost (bills.rs)."""
 import json, os, random, re, sys, threading, time
 
 sys.path.insert(0, sys.argv[1])
 import worker
 
 EXECUTIONS, TOKEN, GATEWAYS = os.environ["GALLEY_CHAOS_EXECUTIONS"], sys.argv[2], sys.argv[3:]
+BILLS = os.path.join(os.path.dirname(EXECUTIONS), "bills.jsonl")
+# The most a call costs, millionths of a US dollar; one of so many answers is lost.
+BOUND, LOST = 900, 8
+
+
+class LostAnswer(Exception):
+    """The provider's answer was lost: nobody knows what it cost."""
+
+
+def append(path, noted):
+    with open(path, "ab", buffering=0) as file:  # one write: a kill does not cut it
+        file.write(b"\n" + json.dumps(noted).encode() + b"\n")
+
+
+def bank(step):
+    """A provider: it charges in the moment it writes that down, whoever lives to hear of it."""
+    time.sleep(random.uniform(0, 0.12))
+    micros = random.randint(0, BOUND)
+    append(BILLS, {"workspace": step["workspaceId"], "workflow": step["workflowId"], "step": step["step"], "micros": micros})
+    time.sleep(random.uniform(0, 0.12))
+    if random.randrange(LOST) == 0:
+        raise LostAnswer("the provider's answer was lost")
+    return None, micros
 
 
 def orphaned(parent=os.getppid()):
@@ -33,9 +56,11 @@ def scholar(step, cancelled):
         "heard": [message["content"]["call"] for message in step["inbox"]["messages"]],
         "canaries": sorted(set(re.findall(r"canary-[A-Za-z0-9-]*\.", text))),
     }
-    with open(EXECUTIONS, "ab", buffering=0) as file:
-        file.write(b"\n" + json.dumps(noted).encode() + b"\n")
-    time.sleep((step["input"]["params"] or {}).get("slowMs", 0) / 1000)
+    append(EXECUTIONS, noted)
+    orders = step["input"]["params"] or {}
+    time.sleep(orders.get("slowMs", 0) / 1000)
+    for number in range(orders.get("paid", 0)):
+        worker.pay(step, number, "bank", "m", BOUND, lambda: bank(step))
     return {"call": call, "step": step["step"], "items": []}
 
 

@@ -17,7 +17,7 @@ use crate::fleet::{Member, Role};
 use crate::nemesis::Nemesis;
 use crate::proxy::Weather;
 
-/// Does a little, in Python.
+/// Does a little, in Python, and pays for some of it.
 pub const SCHOLAR: &str = "scholar";
 
 /// Where its token is, once there is a workspace to keep it in.

@@ -197,8 +197,8 @@ fn steps(name: &str, random: &mut StdRng, tenant: &Tenant, post: &str) -> Value 
         // Three at once, for what may be the last cent.
         "paid" => json!([
             scribe("left", &[], json!({ "paid": 1 })),
-            scribe("right", &[], json!({ "paid": 2 })),
-            scribe("third", &[], json!({ "paid": 1 })),
+            scribe("right", &[], json!({ "paid": 1 })),
+            scholar("third", &[], json!({ "paid": 2 })),
             scribe("join", &["left", "right", "third"], work(slow())),
         ]),
         "slow" => json!([

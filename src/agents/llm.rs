@@ -173,8 +173,12 @@ impl Attempt<'_> {
                 "none of the agent's models has a configured provider",
             ));
         }
-        let costs = self.candidates.iter().any(|one| one.price.is_none_or(|price| !price.is_free()));
-        let room = if costs { self.step.desk.room().await? } else { None };
+        let asks = match self.candidates.as_slice() {
+            // Whether there is room for the only one its reservation says.
+            [only] => only.price.is_none(),
+            many => many.iter().any(|one| one.price.is_none_or(|price| !price.is_free())),
+        };
+        let room = if asks { self.step.desk.room().await? } else { None };
         let bounds: Vec<Option<u64>> = self
             .candidates
             .iter()

@@ -106,6 +106,9 @@ pub enum Scenario {
         /// How long each of them takes.
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=600))]
         seconds: u32,
+        /// No answer ends before all calls are under way: each takes its time, or as long as that takes.
+        #[arg(long)]
+        gather: bool,
         /// One connection per call, over HTTP/1.1, instead of many over HTTP/2.
         #[arg(long)]
         http1: bool,

@@ -73,6 +73,7 @@ pub(crate) async fn measure(
     report: &mut BenchReport,
     done: &Done,
     calls: usize,
+    gather: bool,
 ) -> anyhow::Result<()> {
     let limit = 1_000_000_000;
     let budget = Budget { day_micros: Some(limit), month_micros: Some(limit), ..Budget::default() };
@@ -105,6 +106,9 @@ pub(crate) async fn measure(
     let lost = calls as u64 - finished.unsigned_abs().min(calls as u64);
     report.put("calls", calls);
     report.put("most_under_way", done.most.load(Relaxed));
+    if let Some(all) = done.gathered.get() {
+        report.put_number("begun_per_second", calls as f64 / all.duration_since(begun).as_secs_f64());
+    }
     report.put_number("seconds", took.as_secs_f64());
     report.put_number("worker_idle_mb", idle_mb);
     report.put_number("worker_peak_mb", peak);
@@ -123,6 +127,7 @@ pub(crate) async fn measure(
         ratio < 2.0 / 3.0 && watched.sessions == 1,
         counter.spent == charged && counter.reserved == 0,
         done.left.load(Relaxed) == 0,
+        !gather || done.most.load(Relaxed) == calls,
     ];
     report.put("missed", aims.iter().filter(|met| !**met).count());
     Ok(())

@@ -1,14 +1,16 @@
 //! A provider of the bench's own: speaks as OpenAI does, over HTTP/2 as the
 //! large ones do or over HTTP/1.1, streams one word a second, and keeps its own
-//! ledger.
+//! ledger. It can hold every answer's last word back until so many calls are
+//! under way: then a machine that cannot begin them all within the time of one
+//! has them all under way at once, nevertheless.
 
 use std::convert::Infallible;
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::header::CONTENT_TYPE;
@@ -18,6 +20,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::Sleep;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// What a call is counted as.
 pub(crate) const TOKENS_IN: u32 = 200;
@@ -26,6 +29,10 @@ pub(crate) const TOKENS_OUT: u32 = 40;
 
 /// How long one part of an answer takes to come.
 const PART: Duration = Duration::from_secs(1);
+
+/// Whoever has said all but the last word says something this often while
+/// others still begin: no caller takes it for dead.
+const STILL_THERE: Duration = Duration::from_secs(15);
 
 /// What it did.
 #[derive(Debug, Default)]
@@ -38,13 +45,24 @@ pub(crate) struct Done {
     pub(crate) answered: AtomicU64,
     /// Calls whose caller went away.
     pub(crate) left: AtomicU64,
+    /// When so many had begun that none is held back any more.
+    pub(crate) gathered: OnceLock<Instant>,
+    begun: AtomicUsize,
+    /// Opens then.
+    gate: CancellationToken,
 }
 
 /// Streams that it lets be open on one connection: what most servers do.
 const STREAMS: u32 = 100;
 
-/// Serves until the process ends. Answers where.
-pub(crate) async fn serve(length: Duration, http1: bool, done: Arc<Done>) -> anyhow::Result<String> {
+/// Serves until the process ends; holds answers back until `gather` calls have
+/// begun. Answers where.
+pub(crate) async fn serve(
+    length: Duration,
+    gather: Option<usize>,
+    http1: bool,
+    done: Arc<Done>,
+) -> anyhow::Result<String> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(([127, 0, 0, 1], 0).into())?;
     // Thousands connect within a second.
@@ -54,7 +72,7 @@ pub(crate) async fn serve(length: Duration, http1: bool, done: Arc<Done>) -> any
         loop {
             match listener.accept().await {
                 Ok((connection, _)) => {
-                    tokio::spawn(talk(connection, length, http1, Arc::clone(&done)));
+                    tokio::spawn(talk(connection, length, gather, http1, Arc::clone(&done)));
                 }
                 Err(error) => {
                     tracing::error!(%error, "the bench's provider cannot accept");
@@ -66,14 +84,14 @@ pub(crate) async fn serve(length: Duration, http1: bool, done: Arc<Done>) -> any
     Ok(base)
 }
 
-async fn talk(connection: TcpStream, length: Duration, http1: bool, done: Arc<Done>) {
+async fn talk(connection: TcpStream, length: Duration, gather: Option<usize>, http1: bool, done: Arc<Done>) {
     let _ = connection.set_nodelay(true);
     let service = service_fn(move |request: Request<Incoming>| {
         let done = Arc::clone(&done);
         async move {
             let mut question = request.into_body();
             while poll_fn(|context| Pin::new(&mut question).poll_frame(context)).await.is_some() {}
-            let mut response = Response::new(Words::new(length, done));
+            let mut response = Response::new(Words::new(length, gather, done));
             response
                 .headers_mut()
                 .insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("text/event-stream"));
@@ -100,15 +118,24 @@ struct Words {
     /// Parts that are still to come, the first and the last included.
     left: u32,
     first: bool,
+    /// Before the last one; none when nobody is waited for.
+    gate: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// It has said all the others.
+    held: bool,
 }
 
 impl Words {
-    fn new(length: Duration, done: Arc<Done>) -> Self {
+    fn new(length: Duration, gather: Option<usize>, done: Arc<Done>) -> Self {
         let now = done.under_way.fetch_add(1, Relaxed) + 1;
         done.most.fetch_max(now, Relaxed);
+        if done.begun.fetch_add(1, Relaxed) + 1 == gather.unwrap_or(0) {
+            let _ = done.gathered.set(Instant::now());
+            done.gate.cancel();
+        }
+        let gate = gather.map(|_| Box::pin(done.gate.clone().cancelled_owned()));
         let parts = u32::try_from(length.as_secs()).unwrap_or(u32::MAX).max(1);
         let wait = Box::pin(tokio::time::sleep(Duration::ZERO));
-        Self { done, wait, part: PART.min(length), left: parts + 1, first: true }
+        Self { done, wait, part: PART.min(length), left: parts + 1, first: true, gate, held: false }
     }
 }
 
@@ -123,10 +150,21 @@ impl Body for Words {
         if self.left == 0 {
             return Poll::Ready(None);
         }
-        ready!(self.wait.as_mut().poll(context));
-        let next = self.wait.deadline() + self.part;
+        let is_last = self.left == 1;
+        let held = match &mut self.gate {
+            Some(gate) if is_last => gate.as_mut().poll(context).is_pending(),
+            _ => false,
+        };
+        // Held back before, and no longer: at once.
+        if held || !self.held {
+            ready!(self.wait.as_mut().poll(context));
+        }
+        self.held = held;
+        let next = self.wait.deadline() + if held { STILL_THERE } else { self.part };
         self.wait.as_mut().reset(next);
-        self.left -= 1;
+        if !held {
+            self.left -= 1;
+        }
         let said = if self.left == 0 {
             self.done.answered.fetch_add(1, Relaxed);
             last()

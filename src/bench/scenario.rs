@@ -35,7 +35,7 @@ pub async fn run(args: &BenchArgs) -> anyhow::Result<BenchReport> {
     }
     let (mut args, done) = (args.clone(), Arc::new(Done::default()));
     let mut provider = None;
-    if let Scenario::Calls { calls, seconds, http1 } = args.scenario {
+    if let Scenario::Calls { calls, seconds, gather, http1 } = args.scenario {
         (args.workers, args.concurrency) = (1, calls as usize);
         // The provider of the bench is this process.
         let room = galley_worker::allow_connections(args.concurrency);
@@ -45,7 +45,8 @@ pub async fn run(args: &BenchArgs) -> anyhow::Result<BenchReport> {
             );
         }
         let length = Duration::from_secs(seconds.into());
-        provider = Some((provider::serve(length, http1, Arc::clone(&done)).await?, http1));
+        let gather = gather.then_some(calls as usize);
+        provider = Some((provider::serve(length, gather, http1, Arc::clone(&done)).await?, http1));
     }
     let mut fleet = Fleet::start(&args, provider).await?;
     let measured = measure(&args, &mut fleet, &done).await;
@@ -87,11 +88,12 @@ async fn measure(args: &BenchArgs, fleet: &mut Fleet, done: &Done) -> anyhow::Re
             report.put("scenario", "recovery");
             recovery::measure(args, fleet, &mut report, &recovery::Blows { queued, kills, running }).await?;
         }
-        Scenario::Calls { calls, seconds, http1 } => {
+        Scenario::Calls { calls, seconds, gather, http1 } => {
             report.put("scenario", "calls");
             report.put("http", if http1 { "1.1" } else { "2" });
             report.put("seconds_each", seconds);
-            calls::measure(args, fleet, &mut report, done, calls as usize).await?;
+            report.put("gathered", gather);
+            calls::measure(args, fleet, &mut report, done, calls as usize, gather).await?;
         }
         Scenario::Choice { .. } => bail!("`choice` has no fleet to measure"),
     }

@@ -30,13 +30,14 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Behind which change a client resumes; 0: it has seen none.
 ///
 /// # Errors
-/// It is no number.
+/// It is no number that an event can have.
 pub(crate) fn resume_behind(headers: &HeaderMap) -> Result<u64, ApiError> {
     match header(headers, LAST_EVENT_ID)? {
         None | Some("") => Ok(0),
-        Some(text) => text.parse().map_err(|_| {
-            ApiError::malformed(LAST_EVENT_ID, "the `id` of an event of this workflow: a number")
-        }),
+        Some(text) => match text.parse() {
+            Ok(number) if number <= i64::MAX.unsigned_abs() => Ok(number),
+            _ => Err(ApiError::malformed(LAST_EVENT_ID, "the `id` of an event of this workflow: a number")),
+        },
     }
 }
 

@@ -125,9 +125,11 @@ async fn a_refusal_names_its_place() {
         assert_eq!(problem.problems.first().map(|problem| problem.at.as_str()), Some(at), "{path} {body:?}");
         assert!(problem.detail.contains(at), "{problem:?}");
     }
-    let request = allowed("GET", &cancel).header("Last-Event-ID", "one");
-    let answer = ask(request.body(Body::empty()).unwrap()).await;
-    assert_eq!(answer.problem().problems[0].at, "Last-Event-ID");
+    for no_id in ["one", "-1", "9223372036854775808"] {
+        let request = allowed("GET", &cancel).header("Last-Event-ID", no_id);
+        let answer = ask(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.problem().problems[0].at, "Last-Event-ID", "{no_id}");
+    }
 }
 
 #[tokio::test]

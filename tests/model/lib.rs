@@ -29,13 +29,14 @@
 //! | `not_after`, and the resolver waits for it | [`Action::WindowPasses`], [`Action::TooLate`], [`Duty::Resolve`] |
 //! | retry, dead letter, replay, discard, cancel | [`Outcome`], [`Duty`] |
 //!
-//! A shortcut through the protocol is a [`Shortcut`]; `tests/shortcuts.rs`
+//! A shortcut through the protocol is a [`Shortcut`]; `tests/searches`
 //! requires that each is caught, by which property and through which actions.
 
 mod action;
 mod check;
 mod decide;
 pub mod money;
+mod named;
 mod next;
 mod possible;
 mod property;

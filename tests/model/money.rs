@@ -30,8 +30,6 @@ mod state;
 mod theme;
 mod witness;
 
-use stateright::{Model, Property};
-
 pub use action::{Action, CallNo, StepNo};
 pub use shortcut::Shortcut;
 pub use state::{Bounds, State};
@@ -40,7 +38,7 @@ pub use witness::Witness;
 
 #[cfg(doc)]
 use crate::action::Reply;
-use crate::check::Searched;
+use crate::named::searched;
 use state::{Call, Counter, DAYS, Phase, Row, Step, StepState, WORKERS};
 
 /// A configuration of the model.
@@ -73,6 +71,11 @@ impl Money {
         (0..self.steps).map(StepNo)
     }
 
+    /// The steps are queued.
+    fn beginnings(&self) -> Vec<State> {
+        vec![self.ready()]
+    }
+
     fn ready(&self) -> State {
         let step = Step { state: StepState::Queued, claim: 0, drawn: 0, cancelled: false };
         // A step that does not take part.
@@ -91,33 +94,4 @@ impl Money {
     }
 }
 
-impl Model for Money {
-    type State = State;
-    type Action = Action;
-
-    /// The steps are queued.
-    fn init_states(&self) -> Vec<State> {
-        vec![self.ready()]
-    }
-
-    fn actions(&self, state: &State, out: &mut Vec<Action>) {
-        self.moves(state, out);
-        self.faults(state, out);
-    }
-
-    fn next_state(&self, before: &State, action: Action) -> Option<State> {
-        Some(self.next(before, action))
-    }
-
-    fn properties(&self) -> Vec<Property<Self>> {
-        let mut all = property::promises();
-        all.extend(self.witnesses.iter().map(|witness| witness.property()));
-        all
-    }
-}
-
-impl Searched for Money {
-    fn without_witnesses(&self) -> Self {
-        Self { witnesses: &[], ..*self }
-    }
-}
+searched!(Money from beginnings);

@@ -4,10 +4,8 @@
 //! Nothing here is a rule of the protocol; those are in `decide.rs` (what is
 //! written), `possible.rs` (when, and what may go wrong) and `next.rs` (what follows).
 
-use stateright::{Model, Property};
-
 use crate::action::Action;
-use crate::check::Searched;
+use crate::named::searched;
 use crate::property;
 use crate::shortcut::Shortcut;
 use crate::state::{
@@ -151,15 +149,10 @@ impl Protocol {
             },
         }
     }
-}
-
-impl Model for Protocol {
-    type State = State;
-    type Action = Action;
 
     /// The workflow is accepted and committed. The push may have been lost; an
     /// outbox has not even marked it.
-    fn init_states(&self) -> Vec<State> {
+    fn beginnings(&self) -> Vec<State> {
         if self.takes(Shortcut::MarkBeforePush) {
             vec![self.accepted(false)]
         } else if self.bounds.lost_pushes > 0 {
@@ -168,25 +161,6 @@ impl Model for Protocol {
             vec![self.accepted(true)]
         }
     }
-
-    fn actions(&self, state: &State, out: &mut Vec<Action>) {
-        self.moves(state, out);
-        self.faults(state, out);
-    }
-
-    fn next_state(&self, before: &State, action: Action) -> Option<State> {
-        Some(self.next(before, action))
-    }
-
-    fn properties(&self) -> Vec<Property<Self>> {
-        let mut all = property::promises();
-        all.extend(self.witnesses.iter().map(|witness| witness.property()));
-        all
-    }
 }
 
-impl Searched for Protocol {
-    fn without_witnesses(&self) -> Self {
-        Self { witnesses: &[], ..self.clone() }
-    }
-}
+searched!(Protocol from beginnings);

@@ -38,8 +38,6 @@ mod state;
 mod theme;
 mod witness;
 
-use stateright::{Model, Property};
-
 pub use action::{Action, Change, Duty, PostNo};
 pub use shortcut::Shortcut;
 pub use state::{Bounds, State};
@@ -48,7 +46,7 @@ pub use witness::Witness;
 
 #[cfg(doc)]
 use crate::action::Reply;
-use crate::check::Searched;
+use crate::named::searched;
 use paying::Purse;
 use state::{
     Answer, FIRST, Outgoing, PUBLISHERS, Phase, Policy, Post, Publication, Publisher, Question, StepState,
@@ -105,6 +103,11 @@ impl Publishing {
         if self.one_account { 0 } else { usize::from(post.0) }
     }
 
+    /// The publish steps are queued; their posts are made.
+    fn beginnings(&self) -> Vec<State> {
+        vec![self.ready()]
+    }
+
     fn ready(&self) -> State {
         let publication = Publication {
             state: Outgoing::Absent,
@@ -149,33 +152,4 @@ impl Publishing {
     }
 }
 
-impl Model for Publishing {
-    type State = State;
-    type Action = Action;
-
-    /// The publish steps are queued; their posts are made.
-    fn init_states(&self) -> Vec<State> {
-        vec![self.ready()]
-    }
-
-    fn actions(&self, state: &State, out: &mut Vec<Action>) {
-        self.moves(state, out);
-        self.faults(state, out);
-    }
-
-    fn next_state(&self, before: &State, action: Action) -> Option<State> {
-        Some(self.next(before, action))
-    }
-
-    fn properties(&self) -> Vec<Property<Self>> {
-        let mut all = property::promises();
-        all.extend(self.witnesses.iter().map(|witness| witness.property()));
-        all
-    }
-}
-
-impl Searched for Publishing {
-    fn without_witnesses(&self) -> Self {
-        Self { witnesses: &[], ..*self }
-    }
-}
+searched!(Publishing from beginnings);

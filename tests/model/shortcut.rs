@@ -1,9 +1,9 @@
-//! The shortcuts people take. Each breaks a promise; `tests/shortcuts.rs`
+//! The shortcuts people take. Each breaks a promise; `tests/searches`
 //! demands the counterexample.
 
-/// One deliberate mistake in the protocol.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Shortcut {
+use crate::named::shortcuts;
+
+shortcuts! {
     /// A completion checks `state = 'running'` and nothing else.
     CompleteOnState,
     /// A completion checks the id and nothing else.
@@ -36,26 +36,4 @@ pub enum Shortcut {
     ResolverForgetsLimits,
     /// The resolver does not wait for `not_after` and the timeout.
     ResolveEarly,
-}
-
-impl Shortcut {
-    /// Every shortcut: a test that forgets one fails.
-    pub const ALL: [Self; 16] = [
-        Self::CompleteOnState,
-        Self::CompleteOnId,
-        Self::ResetEpochOnReap,
-        Self::DropNonce,
-        Self::NoVersionCompare,
-        Self::LoadOutlivesRestore,
-        Self::NoReconciler,
-        Self::MarkBeforePush,
-        Self::AckBeforeCommit,
-        Self::UnknownCommitIsFailure,
-        Self::PostWithoutIntent,
-        Self::KeyPerAttempt,
-        Self::ReaperIgnoresIntent,
-        Self::CancelIgnoresIntent,
-        Self::ResolverForgetsLimits,
-        Self::ResolveEarly,
-    ];
 }

@@ -3,37 +3,13 @@
 //!
 //! A witness is a state in which the rescue is the next thing to do.
 
-use stateright::Property;
-
 use crate::action::Duty;
 use crate::decide::{ClaimVerdict, Verdict};
+use crate::named::witnesses;
 use crate::protocol::{Effect, Protocol};
 use crate::state::{Phase, Run, State, StepState, Ticket, WORKERS};
 
-macro_rules! witnesses {
-    ($($(#[doc = $doc:literal])+ $name:ident, $text:literal, $seen:expr;)+) => {
-        /// Something that must be seen to happen.
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-        pub enum Witness {
-            $($(#[doc = $doc])+ $name,)+
-        }
-
-        impl Witness {
-            /// Every witness: a test requires that some theme sees each.
-            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
-
-            /// The search must reach it.
-            pub(crate) fn property(self) -> Property<Protocol> {
-                let (text, seen): (_, fn(&Protocol, &State) -> bool) = match self {
-                    $(Self::$name => ($text, $seen),)+
-                };
-                Property::sometimes(text, seen)
-            }
-        }
-    };
-}
-
-witnesses! {
+witnesses! { Protocol:
     /// Every step succeeded.
     Succeeded, "the workflow succeeds", |p, s| p.steps().all(|step| s.step(step).state == StepState::Succeeded);
     /// A superseded worker's completion is refused.

@@ -1,20 +1,7 @@
 //! The shortcuts people take with money. Each breaks a promise;
-//! `tests/money.rs` demands the counterexample.
+//! `tests/searches` demands the counterexample.
 
-macro_rules! shortcuts {
-    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// One deliberate mistake.
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-        pub enum Shortcut {
-            $($(#[doc = $doc])+ $name,)+
-        }
-
-        impl Shortcut {
-            /// Every shortcut: a test that forgets one fails.
-            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
-        }
-    };
-}
+use crate::named::shortcuts;
 
 shortcuts! {
     /// The room is read, then reserved without a look while it is locked.

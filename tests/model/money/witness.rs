@@ -1,35 +1,11 @@
 //! The rescue paths of money. A search in which none of them was taken proved
 //! nothing, so each theme names those it must have seen.
 
-use stateright::Property;
-
 use super::Money;
 use super::state::{Phase, Row, State, StepState};
+use crate::named::witnesses;
 
-macro_rules! witnesses {
-    ($($(#[doc = $doc:literal])+ $name:ident, $text:literal, $seen:expr;)+) => {
-        /// Something that must be seen to happen.
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-        pub enum Witness {
-            $($(#[doc = $doc])+ $name,)+
-        }
-
-        impl Witness {
-            /// Every witness: a test requires that some theme sees each.
-            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
-
-            /// The search must reach it.
-            pub(crate) fn property(self) -> Property<Money> {
-                let (text, seen): (_, fn(&Money, &State) -> bool) = match self {
-                    $(Self::$name => ($text, $seen),)+
-                };
-                Property::sometimes(text, seen)
-            }
-        }
-    };
-}
-
-witnesses! {
+witnesses! { Money:
     /// Every step has its result.
     Succeeded, "every step succeeds", |p, s| p.steps().all(|step| s.step(step).state == StepState::Succeeded);
     /// The limit is used to its last.

@@ -1,20 +1,7 @@
 //! The shortcuts through the publish path. Each breaks a promise;
-//! `tests/publishing_shortcuts.rs` demands the counterexample.
+//! `tests/searches` demands the counterexample.
 
-macro_rules! shortcuts {
-    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// One deliberate mistake.
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-        pub enum Shortcut {
-            $($(#[doc = $doc])+ $name,)+
-        }
-
-        impl Shortcut {
-            /// Every shortcut: a test that forgets one fails.
-            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
-        }
-    };
-}
+use crate::named::shortcuts;
 
 shortcuts! {
     /// An approval is of the post, whatever its bytes are.

@@ -1,37 +1,13 @@
 //! The rescue paths of publishing. A search in which none of them was taken
 //! proved nothing, so each theme names those it must have seen.
 
-use stateright::Property;
-
 use super::decide::{Write, judged};
 use super::paying::Bill;
 use super::state::{Answer, Outgoing, Phase, Post, State, StepState, Verdict};
 use super::{Action, Capability, Publishing};
+use crate::named::witnesses;
 
-macro_rules! witnesses {
-    ($($(#[doc = $doc:literal])+ $name:ident, $text:literal, $seen:expr;)+) => {
-        /// Something that must be seen to happen.
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-        pub enum Witness {
-            $($(#[doc = $doc])+ $name,)+
-        }
-
-        impl Witness {
-            /// Every witness: a test requires that some theme sees each.
-            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
-
-            /// The search must reach it.
-            pub(crate) fn property(self) -> Property<Publishing> {
-                let (text, seen): (_, fn(&Publishing, &State) -> bool) = match self {
-                    $(Self::$name => ($text, $seen),)+
-                };
-                Property::sometimes(text, seen)
-            }
-        }
-    };
-}
-
-witnesses! {
+witnesses! { Publishing:
     /// Every post is out.
     Published, "every post is published", |p, s| all(p, s, |row| row.step == StepState::Succeeded);
     /// A post is asked for, approved and sent.

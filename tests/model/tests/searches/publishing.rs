@@ -4,29 +4,7 @@
 use galley_model::publishing::{THEMES, Witness, theme};
 use galley_model::{assert_every_path_ends, explore};
 
-/// The page that says how much was searched.
-const PAGE: &str = include_str!("../../../docs/model.md");
-
-fn holds(name: &str) {
-    let seen = explore(&theme(name));
-    let row = format!("| {name} | {} | {} |", seen.states, seen.depth);
-    assert!(PAGE.contains(&row), "docs/model.md should say: {row}");
-}
-
-macro_rules! themes {
-    ($($test:ident: $name:literal,)+) => {
-        $(#[test]
-        fn $test() {
-            holds($name);
-        })+
-
-        #[test]
-        fn every_theme_is_searched() {
-            let named: Vec<_> = THEMES.iter().map(|(name, _)| *name).collect();
-            assert_eq!(named, [$($name),+]);
-        }
-    };
-}
+use crate::page::themes;
 
 themes! {
     approvals: "approvals",

@@ -6,8 +6,7 @@ use galley_model::{
     Action, Bounds, Counterexample, Outcome, Protocol, Reply, Shortcut, counterexample, theme,
 };
 
-/// The page that shows the counterexamples.
-const PAGE: &str = include_str!("../../../docs/model.md");
+use crate::page::{self, has, shows_all, without_fields};
 
 const WINNERS: &str = "exactly one result per succeeded step, the winner's";
 const FINAL: &str = "a final state never changes";
@@ -19,34 +18,14 @@ const DURABLE: &str = "what was acknowledged is durable";
 const BOUNDED: &str = "attempts are bounded";
 const STUCK: &str = "nothing is stuck";
 
-fn has(found: &Counterexample<Protocol>, what: impl Fn(&Action) -> bool) -> bool {
-    found.actions.iter().any(what)
-}
-
-/// Looks for the counterexample, demands that the sound protocol has none within
-/// the same bounds, and that the page shows it.
 fn caught(base: &Protocol, shortcuts: &[Shortcut], promise: &'static str) -> Counterexample<Protocol> {
-    let broken = Protocol { shortcuts: shortcuts.to_vec(), ..base.clone() };
-    let Some(found) = counterexample(&broken, promise) else {
-        panic!("{shortcuts:?} does not break \"{promise}\"");
-    };
-    let names: Vec<_> = shortcuts.iter().map(|shortcut| format!("{shortcut:?}")).collect();
-    let row = format!("| {} | {promise} | {} |", names.join(" + "), told(&found.actions));
-    assert!(PAGE.contains(&row), "docs/model.md should say: {row}");
-    assert!(counterexample(base, promise).is_none(), "the sound protocol breaks \"{promise}\"");
-    found
-}
-
-/// `Pop { worker: 0, ticket: s0@1 }` as `Pop(0, s0@1)`: short enough for a table.
-fn told(actions: &[Action]) -> String {
-    let short = |action: &Action| {
-        let mut text = format!("{action:?}").replace(" { ", "(").replace(" }", ")");
-        for field in ["worker: ", "ticket: ", "reply: ", "outcome: ", "session: ", "duty: ", "step: "] {
-            text = text.replace(field, "");
-        }
+    let told = |action: &Action| {
+        let fields = ["worker", "ticket", "reply", "outcome", "session", "duty", "step"];
+        let text = without_fields(action, &fields);
         text.replace("push_lost: true", "push lost").replace(", push_lost: false", "")
     };
-    actions.iter().map(short).collect::<Vec<_>>().join(", ")
+    let broken = Protocol { shortcuts: shortcuts.to_vec(), ..base.clone() };
+    page::caught((base, &broken), shortcuts, promise, told)
 }
 
 fn small(name: &str, bounds: Bounds) -> Protocol {
@@ -55,9 +34,7 @@ fn small(name: &str, bounds: Bounds) -> Protocol {
 
 #[test]
 fn every_shortcut_is_on_the_page() {
-    for shortcut in Shortcut::ALL {
-        assert!(PAGE.contains(&format!("| {shortcut:?} |")), "docs/model.md does not show {shortcut:?}");
-    }
+    shows_all(Shortcut::ALL);
 }
 
 fn closes_a_session(action: &Action) -> bool {

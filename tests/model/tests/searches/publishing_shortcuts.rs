@@ -3,10 +3,9 @@
 //! shortcut hold, or the counterexample would say nothing about it.
 
 use galley_model::publishing::{Action, Bounds, Change, Duty, Publishing, Shortcut, theme};
-use galley_model::{Counterexample, Reply, counterexample};
+use galley_model::{Counterexample, Reply};
 
-/// The page that shows the counterexamples.
-const PAGE: &str = include_str!("../../../docs/model.md");
+use crate::page::{self, has, shows_all, without_fields};
 
 const EFFECTS: &str = "at most one effect per effect key";
 const OWNED: &str = "a post that is out is known to be, or that it may be";
@@ -24,39 +23,15 @@ const FINAL_ANSWER: &str = "an answer stays as it was given";
 
 type Found = Counterexample<Publishing>;
 
-fn has(found: &Found, what: impl Fn(&Action) -> bool) -> bool {
-    found.actions.iter().any(what)
-}
-
 /// How many requests reached the platform while somebody waited for the answer.
 fn posts(found: &Found) -> usize {
     found.actions.iter().filter(|action| matches!(action, Action::Post { .. })).count()
 }
 
-/// Looks for the counterexample, demands that the sound protocol has none within
-/// the same bounds, and that the page shows it.
 fn caught(base: &Publishing, shortcuts: &'static [Shortcut], promise: &'static str) -> Found {
+    let fields = ["publisher", "post", "desk", "duty", "reply", "to", "there"];
     let broken = Publishing { shortcuts, ..*base };
-    let Some(found) = counterexample(&broken, promise) else {
-        panic!("{shortcuts:?} does not break \"{promise}\"");
-    };
-    let names: Vec<_> = shortcuts.iter().map(|shortcut| format!("{shortcut:?}")).collect();
-    let row = format!("| {} | {promise} | {} |", names.join(" + "), told(&found.actions));
-    assert!(PAGE.contains(&row), "docs/model.md should say: {row}");
-    assert!(counterexample(base, promise).is_none(), "the sound protocol breaks \"{promise}\"");
-    found
-}
-
-/// `Claim { publisher: 0, post: p1 }` as `Claim(0, p1)`: short enough for a table.
-fn told(actions: &[Action]) -> String {
-    let short = |action: &Action| {
-        let mut text = format!("{action:?}").replace(" { ", "(").replace(" }", ")");
-        for field in ["publisher: ", "post: ", "desk: ", "duty: ", "reply: ", "to: ", "there: "] {
-            text = text.replace(field, "");
-        }
-        text
-    };
-    actions.iter().map(short).collect::<Vec<_>>().join(", ")
+    page::caught((base, &broken), shortcuts, promise, |action| without_fields(action, &fields))
 }
 
 fn small(name: &str, bounds: Bounds) -> Publishing {
@@ -65,10 +40,7 @@ fn small(name: &str, bounds: Bounds) -> Publishing {
 
 #[test]
 fn every_shortcut_is_on_the_page() {
-    for shortcut in Shortcut::ALL {
-        let named = format!("| {shortcut:?} |");
-        assert!(PAGE.contains(&named), "docs/model.md does not show {shortcut:?}");
-    }
+    shows_all(Shortcut::ALL);
 }
 
 #[test]

@@ -2,10 +2,9 @@
 //! is about; every shortcut is caught by the promise it breaks.
 
 use galley_model::money::{Action, Bounds, Money, Shortcut, THEMES, Witness, theme};
-use galley_model::{Counterexample, assert_every_path_ends, counterexample, explore};
+use galley_model::{Counterexample, assert_every_path_ends, explore};
 
-/// The page that says how much was searched, and shows the counterexamples.
-const PAGE: &str = include_str!("../../../docs/model.md");
+use crate::page::{self, has, shows_all, themes, without_fields};
 
 const LIMIT: &str = "what is spent and reserved stays within the limit";
 const TRUE_SPEND: &str = "what is truly billed stays within the limit";
@@ -13,31 +12,6 @@ const COVERED: &str = "every bill is covered";
 const SUMS: &str = "the counters are the sum of the ledger";
 const HOLDER: &str = "money goes to whoever holds the step";
 const STUCK: &str = "nothing is stuck";
-
-fn holds(name: &str) {
-    let model = theme(name);
-    let seen = explore(&model);
-    let row = format!("| {name} | {} | {} |", seen.states, seen.depth);
-    assert!(PAGE.contains(&row), "docs/model.md should say: {row}");
-    // "Nothing is stuck" and "everything settles" mean what they say only if
-    // the system cannot go round for ever.
-    assert_eq!(assert_every_path_ends(&model), seen.states, "{name}");
-}
-
-macro_rules! themes {
-    ($($test:ident: $name:literal,)+) => {
-        $(#[test]
-        fn $test() {
-            holds($name);
-        })+
-
-        #[test]
-        fn every_theme_is_searched() {
-            let named: Vec<_> = THEMES.iter().map(|(name, _)| *name).collect();
-            assert_eq!(named, [$($name),+]);
-        }
-    };
-}
 
 themes! {
     the_last_cent: "the last cent",
@@ -57,41 +31,23 @@ fn every_rescue_is_seen_by_some_theme() {
     }
 }
 
+/// "Nothing is stuck" and "everything settles" mean what they say only if the
+/// system cannot go round for ever.
 #[test]
-fn every_shortcut_is_on_the_page() {
-    for shortcut in Shortcut::ALL {
-        assert!(PAGE.contains(&format!("| {shortcut:?} |")), "docs/model.md does not show {shortcut:?}");
+fn every_path_ends() {
+    for (name, model) in THEMES {
+        assert_eq!(assert_every_path_ends(model), explore(model).states, "{name}");
     }
 }
 
-/// Looks for the counterexample, demands that the sound protocol has none within
-/// the same bounds, and that the page shows it.
+#[test]
+fn every_shortcut_is_on_the_page() {
+    shows_all(Shortcut::ALL);
+}
+
 fn caught(base: &Money, shortcuts: &'static [Shortcut], promise: &'static str) -> Counterexample<Money> {
-    let broken = Money { shortcuts, ..*base };
-    let Some(found) = counterexample(&broken, promise) else {
-        panic!("{shortcuts:?} does not break \"{promise}\"");
-    };
-    let names: Vec<_> = shortcuts.iter().map(|shortcut| format!("{shortcut:?}")).collect();
-    let row = format!("| {} | {promise} | {} |", names.join(" + "), told(&found.actions));
-    assert!(PAGE.contains(&row), "docs/model.md should say: {row}");
-    assert!(counterexample(base, promise).is_none(), "the sound protocol breaks \"{promise}\"");
-    found
-}
-
-/// `Claim { worker: 0, step: s1 }` as `Claim(0, s1)`: short enough for a table.
-fn told(actions: &[Action]) -> String {
-    let short = |action: &Action| {
-        let mut text = format!("{action:?}").replace(" { ", "(").replace(" }", ")");
-        for field in ["worker: ", "step: ", "call: ", "cost: ", "reply: "] {
-            text = text.replace(field, "");
-        }
-        text
-    };
-    actions.iter().map(short).collect::<Vec<_>>().join(", ")
-}
-
-fn has(found: &Counterexample<Money>, what: impl Fn(&Action) -> bool) -> bool {
-    found.actions.iter().any(what)
+    let told = |action: &Action| without_fields(action, &["worker", "step", "call", "cost", "reply"]);
+    page::caught((base, &Money { shortcuts, ..*base }), shortcuts, promise, told)
 }
 
 fn small(name: &str, bounds: Bounds) -> Money {

@@ -189,6 +189,8 @@ async fn a_bill_is_booked_once_however_it_comes_and_whoever_holds_the_step() {
     // It dies in the middle of a call: charged at its bound, until its bill
     // comes. What it reports of another that was open is not booked twice.
     let dead = gateway.lease_one(&token, &session).await;
+    let refused = gateway.ask("reserve", Some(&token), &reserve(&stale, 1, 1)).await;
+    assert_eq!(refused.status, 409, "it runs, for somebody else");
     gateway.call("reserve", &token, &reserve(&dead, 0, 700)).await;
     gateway.call("reserve", &token, &reserve(&dead, 1, 90)).await;
     until("its calls are charged", || async { counted(&bed).await == (0, spent + 300 + 790) }).await;

@@ -30,6 +30,8 @@ use crate::scope::Scope;
 /// locked.
 pub(crate) type CounterKey = (Uuid, &'static str, String);
 
+type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
 /// A ledger row's key, in the columns' order.
 type LedgerKey = (Uuid, Uuid, i16, i32, i64, i16);
 
@@ -349,21 +351,25 @@ async fn booked(
     writes: &[ReserveWrite],
 ) -> Result<HashSet<LedgerKey>, StoreError> {
     let keys: Vec<LedgerKey> = writes.iter().map(|write| ledger_key(&write.call)).collect();
-    let rows = sqlx::query(
+    let query = sqlx::query(
         "SELECT s.workspace_id, s.workflow_id, s.step, s.epoch, s.nonce, s.call
            FROM unnest($1::uuid[], $2::uuid[], $3::int2[], $4::int4[], $5::int8[], $6::int2[])
                 AS w(workspace_id, workflow_id, step, epoch, nonce, call)
            JOIN spend s USING (workspace_id, workflow_id, step, epoch, nonce, call)",
-    )
-    .bind(keys.iter().map(|key| key.0).collect::<Vec<_>>())
-    .bind(keys.iter().map(|key| key.1).collect::<Vec<_>>())
-    .bind(keys.iter().map(|key| key.2).collect::<Vec<_>>())
-    .bind(keys.iter().map(|key| key.3).collect::<Vec<_>>())
-    .bind(keys.iter().map(|key| key.4).collect::<Vec<_>>())
-    .bind(keys.iter().map(|key| key.5).collect::<Vec<_>>())
-    .fetch_all(connection)
-    .await?;
+    );
+    let rows = with_keys(query, &keys).fetch_all(connection).await?;
     rows.iter().map(|row| Ok(key_in(row)?)).collect()
+}
+
+/// Binds ledger keys, a column each.
+fn with_keys<'q>(query: Query<'q>, keys: &[LedgerKey]) -> Query<'q> {
+    query
+        .bind(keys.iter().map(|key| key.0).collect::<Vec<_>>())
+        .bind(keys.iter().map(|key| key.1).collect::<Vec<_>>())
+        .bind(keys.iter().map(|key| key.2).collect::<Vec<_>>())
+        .bind(keys.iter().map(|key| key.3).collect::<Vec<_>>())
+        .bind(keys.iter().map(|key| key.4).collect::<Vec<_>>())
+        .bind(keys.iter().map(|key| key.5).collect::<Vec<_>>())
 }
 
 fn key_in(row: &sqlx::postgres::PgRow) -> Result<LedgerKey, sqlx::Error> {
@@ -446,27 +452,22 @@ async fn enter(
     days: &HashMap<Uuid, String>,
 ) -> Result<(), StoreError> {
     let keys: Vec<LedgerKey> = new.iter().map(|write| ledger_key(&write.call)).collect();
-    let insert = sqlx::query(
+    let query = sqlx::query(
         "INSERT INTO spend (workspace_id, workflow_id, step, epoch, nonce, call, session, step_name, agent,
                             provider, model, account, day, reserved_micros)
          SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int2[], $4::int4[], $5::int8[], $6::int2[], $7::int8[],
                               $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[]::date[],
                               $14::int8[])",
-    )
-    .bind(keys.iter().map(|key| key.0).collect::<Vec<_>>())
-    .bind(keys.iter().map(|key| key.1).collect::<Vec<_>>())
-    .bind(keys.iter().map(|key| key.2).collect::<Vec<_>>())
-    .bind(keys.iter().map(|key| key.3).collect::<Vec<_>>())
-    .bind(keys.iter().map(|key| key.4).collect::<Vec<_>>())
-    .bind(keys.iter().map(|key| key.5).collect::<Vec<_>>())
-    .bind(new.iter().map(|write| write.call.attempt.session.0).collect::<Vec<_>>())
-    .bind(new.iter().map(|write| write.step_name.as_str()).collect::<Vec<_>>())
-    .bind(new.iter().map(|write| write.agent.as_str()).collect::<Vec<_>>())
-    .bind(new.iter().map(|write| write.provider.as_str()).collect::<Vec<_>>())
-    .bind(new.iter().map(|write| write.model.as_str()).collect::<Vec<_>>())
-    .bind(new.iter().map(|write| write.account.as_deref()).collect::<Vec<_>>())
-    .bind(new.iter().map(|write| day(days, &write.call.attempt.key)).collect::<Vec<_>>())
-    .bind(new.iter().map(|write| signed(write.micros)).collect::<Vec<_>>());
+    );
+    let insert = with_keys(query, &keys)
+        .bind(new.iter().map(|write| write.call.attempt.session.0).collect::<Vec<_>>())
+        .bind(new.iter().map(|write| write.step_name.as_str()).collect::<Vec<_>>())
+        .bind(new.iter().map(|write| write.agent.as_str()).collect::<Vec<_>>())
+        .bind(new.iter().map(|write| write.provider.as_str()).collect::<Vec<_>>())
+        .bind(new.iter().map(|write| write.model.as_str()).collect::<Vec<_>>())
+        .bind(new.iter().map(|write| write.account.as_deref()).collect::<Vec<_>>())
+        .bind(new.iter().map(|write| day(days, &write.call.attempt.key)).collect::<Vec<_>>())
+        .bind(new.iter().map(|write| signed(write.micros)).collect::<Vec<_>>());
     execute(connection, insert).await?;
     Ok(())
 }
@@ -557,7 +558,8 @@ pub(crate) async fn settle(
     if changed.is_empty() {
         return Ok(booked);
     }
-    let update = sqlx::query(
+    let keys: Vec<LedgerKey> = changed.iter().map(|(key, _)| **key).collect();
+    let query = sqlx::query(
         "UPDATE spend s
             SET state = d.state, cost_micros = d.cost, tokens_in = d.tokens_in, tokens_out = d.tokens_out,
                 settled_at = galley_now()
@@ -566,17 +568,12 @@ pub(crate) async fn settle(
                 AS d(workspace_id, workflow_id, step, epoch, nonce, call, state, cost, tokens_in, tokens_out)
           WHERE s.workspace_id = d.workspace_id AND s.workflow_id = d.workflow_id AND s.step = d.step
             AND s.epoch = d.epoch AND s.nonce = d.nonce AND s.call = d.call",
-    )
-    .bind(changed.iter().map(|(key, _)| key.0).collect::<Vec<_>>())
-    .bind(changed.iter().map(|(key, _)| key.1).collect::<Vec<_>>())
-    .bind(changed.iter().map(|(key, _)| key.2).collect::<Vec<_>>())
-    .bind(changed.iter().map(|(key, _)| key.3).collect::<Vec<_>>())
-    .bind(changed.iter().map(|(key, _)| key.4).collect::<Vec<_>>())
-    .bind(changed.iter().map(|(key, _)| key.5).collect::<Vec<_>>())
-    .bind(changed.iter().map(|(_, entry)| entry.state).collect::<Vec<_>>())
-    .bind(changed.iter().map(|(_, entry)| entry.cost).collect::<Vec<_>>())
-    .bind(changed.iter().map(|(_, entry)| entry.tokens.0).collect::<Vec<_>>())
-    .bind(changed.iter().map(|(_, entry)| entry.tokens.1).collect::<Vec<_>>());
+    );
+    let update = with_keys(query, &keys)
+        .bind(changed.iter().map(|(_, entry)| entry.state).collect::<Vec<_>>())
+        .bind(changed.iter().map(|(_, entry)| entry.cost).collect::<Vec<_>>())
+        .bind(changed.iter().map(|(_, entry)| entry.tokens.0).collect::<Vec<_>>())
+        .bind(changed.iter().map(|(_, entry)| entry.tokens.1).collect::<Vec<_>>());
     execute(connection, update).await?;
     // Locked in the order of their key; the update alone would take them as
     // its plan goes.
@@ -601,22 +598,15 @@ async fn entries(
     let mut keys: Vec<LedgerKey> = writes.iter().map(|write| ledger_key(&write.call)).collect();
     keys.sort_unstable();
     keys.dedup();
-    let rows = sqlx::query(
+    let query = sqlx::query(
         "SELECT s.workspace_id, s.workflow_id, s.step, s.epoch, s.nonce, s.call,
                 s.state, s.reserved_micros, s.cost_micros, s.day::text
            FROM unnest($1::uuid[], $2::uuid[], $3::int2[], $4::int4[], $5::int8[], $6::int2[])
                 AS w(workspace_id, workflow_id, step, epoch, nonce, call)
            JOIN spend s USING (workspace_id, workflow_id, step, epoch, nonce, call)
           ORDER BY 1, 2, 3, 4, 5, 6 FOR UPDATE OF s",
-    )
-    .bind(keys.iter().map(|key| key.0).collect::<Vec<_>>())
-    .bind(keys.iter().map(|key| key.1).collect::<Vec<_>>())
-    .bind(keys.iter().map(|key| key.2).collect::<Vec<_>>())
-    .bind(keys.iter().map(|key| key.3).collect::<Vec<_>>())
-    .bind(keys.iter().map(|key| key.4).collect::<Vec<_>>())
-    .bind(keys.iter().map(|key| key.5).collect::<Vec<_>>())
-    .fetch_all(connection)
-    .await?;
+    );
+    let rows = with_keys(query, &keys).fetch_all(connection).await?;
     let mut entries = BTreeMap::new();
     for row in &rows {
         let state = match row.try_get(6)? {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use galley_core::agent::AgentSpec;
-use galley_core::figures::{MOST_DAYS, USUAL_DAYS};
+use galley_core::figures::{Figures, MOST_DAYS, USUAL_DAYS};
 use galley_core::report::{StepError, StepOutput};
 use serde_json::{Value, json};
 
@@ -35,6 +35,15 @@ impl Analytics {
     /// As [`LlmAgent::new`].
     pub fn new(definition: Definition, providers: Arc<Providers>) -> Result<Self, RegisterError> {
         let mut spec = definition.spec().clone();
+        if let Some(prompt) = &mut spec.prompt {
+            // The writer is handed the figures as one of the step's results.
+            let figures = serde_json::to_value(Figures::default()).unwrap_or_default();
+            prompt.example = spec.example.clone().map(|mut input| {
+                input["results"]["figures"] = figures;
+                input
+            });
+            prompt.answer_schema = Some(spec.output_schema.clone());
+        }
         spec.output_schema = json!({
             "type": "object",
             "required": ["figures"],

@@ -5,17 +5,16 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use galley_core::agent::AgentSpec;
+use galley_core::agent::{AgentSpec, PromptSpec};
 use galley_core::ids::{AgentType, is_name};
 use galley_core::message::{Inbox, Says};
 use galley_core::report::StepError;
 use galley_core::retry::RetryPolicy;
+use galley_prompts::{Author, Prompt, standing_rules, version};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
 
-use crate::prompt::{Prompt, standing_rules};
 use crate::says::{Entry, Line, Speech, heard};
 use crate::schema::{Mismatch, Schema};
 
@@ -231,9 +230,11 @@ impl Definition {
             let what = "an answer is kept for 1 second to 30 days".to_owned();
             return Err(wrong("cache.ttl_s", what, "correct the number or leave the key out"));
         }
-        let prompt_version = version(&prompt);
-        let prompt =
-            Prompt::parse(prompt.system, prompt.user).map_err(|bad| wrong(bad.key, bad.what, &bad.hint))?;
+        let Templates { system, user } = prompt;
+        let prompt_version = version(&system, &user);
+        let prompt = Prompt::parse(system.clone(), user.clone(), Author::Deployment)
+            .map_err(|bad| wrong(bad.key, bad.to_string(), &bad.hint))?;
+        let as_written = PromptSpec { system, user, example: None, answer_schema: None };
         let compile = |key: &str, text: &str| {
             let value: Value = serde_json::from_str(text).map_err(|error| {
                 wrong(key, format!("not JSON: {error}"), "write a JSON Schema as JSON text")
@@ -266,7 +267,15 @@ impl Definition {
 
         Ok(Self {
             standing_rules: standing_rules(&output_schema),
-            spec: AgentSpec { agent, description, input_schema, output_schema, retry, example },
+            spec: AgentSpec {
+                agent,
+                description,
+                input_schema,
+                output_schema,
+                retry,
+                example,
+                prompt: Some(as_written),
+            },
             models,
             sampling,
             concurrency: limits.concurrency,
@@ -315,13 +324,23 @@ impl Definition {
         &self.output
     }
 
-    /// The system and the user text for one step input, and for what others
-    /// said to the step.
+    /// Its prompt, as its file has it.
+    pub(crate) fn prompt(&self) -> &Prompt {
+        &self.prompt
+    }
+
+    /// The system and the user text that a prompt makes of one step input, and
+    /// of what others said to the step.
     ///
     /// # Errors
     /// A permanent `bad_prompt`: the template prints what the input lacks.
-    pub(crate) fn render(&self, input: &Value, inbox: &Inbox) -> Result<(String, String), StepError> {
-        let (system, mut user) = self.prompt.render(input)?;
+    pub(crate) fn render(
+        &self,
+        prompt: &Prompt,
+        input: &Value,
+        inbox: &Inbox,
+    ) -> Result<(String, String), StepError> {
+        let (system, mut user) = prompt.render(input)?;
         if let Some(heard) = heard(inbox) {
             user = format!("{user}\n\n{heard}");
         }
@@ -343,17 +362,6 @@ impl Definition {
         }
         serde_json::value::to_raw_value(&value).map_err(|error| Mismatch::at("", error.to_string()))
     }
-}
-
-/// The beginning of the templates' hash.
-fn version(prompt: &Templates) -> String {
-    let mut digest = Sha256::new();
-    digest.update(&prompt.system);
-    digest.update([0]);
-    digest.update(&prompt.user);
-    let mut version = hex::encode(digest.finalize());
-    version.truncate(12);
-    version
 }
 
 fn check_sampling(sampling: &Sampling) -> Result<(), (&'static str, String)> {

@@ -76,6 +76,16 @@ pub struct OwnProvider {
     pub api_key: Result<Option<SecretString>, String>,
 }
 
+/// The workspace's own prompt of an agent, in place of the deployment's.
+#[derive(Clone, Debug)]
+pub struct OwnPrompt {
+    /// Rises with every change.
+    pub version: i64,
+    /// The templates of the system and the user text; `Err`: they cannot be
+    /// opened, and why.
+    pub templates: Result<(String, String), String>,
+}
+
 /// What an attempt may ask for. Every method may wait for Postgres; dropping
 /// its future is allowed at any moment.
 #[async_trait]
@@ -126,6 +136,15 @@ pub trait Desk: Send + Sync + fmt::Debug {
     /// deployment's because nobody knew of the workspace's.
     async fn own_providers(&self) -> Result<Vec<OwnProvider>, StepError> {
         Ok(Vec::new())
+    }
+
+    /// The workspace's own prompt of the agent that runs.
+    ///
+    /// # Errors
+    /// Nobody can say now: another attempt. A model must not be asked with the
+    /// deployment's because nobody knew of the workspace's.
+    async fn own_prompt(&self) -> Result<Option<OwnPrompt>, StepError> {
+        Ok(None)
     }
 
     /// The workspace's own figures over the days that end now.

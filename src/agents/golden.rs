@@ -49,7 +49,8 @@ async fn every_agent_on_its_example() {
         let done = registered.run(step(name, spec.example.clone().unwrap())).await.unwrap();
         let output: Value = serde_json::from_str(done.output.get()).unwrap();
         assert!(output.to_string().contains("sample"), "{name} does not say that it is sample copy");
-        let (system, user) = definition.render(&example(definition), &Inbox::default()).unwrap();
+        let (system, user) =
+            definition.render(definition.prompt(), &example(definition), &Inbox::default()).unwrap();
         let mut shown = format!("SYSTEM\n{system}\n\nUSER\n{user}\n\nOUTPUT\n");
         write!(shown, "{}", serde_json::to_string_pretty(&output).unwrap()).unwrap();
         insta::assert_snapshot!(name, shown);
@@ -137,7 +138,7 @@ async fn what_other_people_wrote_stays_inside_its_fence() {
         }
         let input = attacked(&input);
         let inbox = overheard();
-        let (system, user) = definition.render(&input, &inbox).unwrap();
+        let (system, user) = definition.render(definition.prompt(), &input, &inbox).unwrap();
         let (_, blocks) = outside(&system);
         assert_eq!(
             (blocks, system.contains("ATTACK")),
@@ -155,7 +156,8 @@ async fn what_other_people_wrote_stays_inside_its_fence() {
             assert_eq!(error.class, "bad_input", "{error:?}");
         }
         // The same words always make the same prompt, or nothing could be kept.
-        assert_eq!(definition.render(&input, &inbox).unwrap(), (system, user), "{name}");
+        let again = definition.render(definition.prompt(), &input, &inbox).unwrap();
+        assert_eq!(again, (system, user), "{name}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! What runs a step: the [`Agent`] trait, the [`Registry`], agents defined as
 //! data ([`Definitions`]), and the LLM providers behind them.
 //!
-//! This room sees `galley-core` only. It never touches SQL or Redis, never
+//! This room sees `galley-core` and what it shares with the engine. It never touches SQL or Redis, never
 //! reads the environment (configuration comes in as [`ProviderConfig`]), and
 //! never decides what follows a failure: it reports one of core's closed set.
 //!
@@ -33,7 +33,6 @@ mod offline;
 mod own;
 mod prices;
 mod progress;
-mod prompt;
 mod provider;
 mod registry;
 mod remote;
@@ -47,7 +46,7 @@ pub use agent::{Agent, FnAgent, StepContext, output};
 pub use analytics::Analytics;
 pub use definition::{Candidate, Definition, LoadError, Sampling};
 pub use definitions::Definitions;
-pub use desk::{Desk, Kept, Known, LookUp, NoDesk, OwnProvider, PaidCall};
+pub use desk::{Desk, Kept, Known, LookUp, NoDesk, OwnPrompt, OwnProvider, PaidCall};
 pub use llm::LlmAgent;
 pub use offline::{Fault, Offline, OfflineConfig, OfflineOrders, Rubbish};
 pub use own::OwnRules;

@@ -18,6 +18,7 @@ use crate::agent::{Agent, StepContext};
 use crate::call::{bound, call, capped, is_the_providers, within};
 use crate::definition::Definition;
 use crate::desk::{Kept, Known, LookUp};
+use crate::own::OwnPrompts;
 use crate::provider::{Answer, Configured, Message, Providers, Request, Role};
 use crate::registry::RegisterError;
 use crate::schema::Mismatch;
@@ -37,6 +38,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 pub struct LlmAgent {
     definition: Definition,
     providers: Arc<Providers>,
+    prompts: OwnPrompts,
 }
 
 impl LlmAgent {
@@ -55,7 +57,7 @@ impl LlmAgent {
                 configured: if configured.is_empty() { "none".into() } else { configured.join(", ") },
             });
         }
-        Ok(Self { definition, providers })
+        Ok(Self { definition, providers, prompts: OwnPrompts::default() })
     }
 }
 
@@ -70,11 +72,19 @@ impl Agent for LlmAgent {
     }
 
     async fn run(&self, step: StepContext) -> Result<StepOutput, StepError> {
-        let (system, user) = self.definition.render(&step.input, &step.inbox)?;
+        // What is in force now holds for the whole attempt, its repair included.
+        let own = step.desk.own_prompt().await?;
+        let own = own.map(|own| self.prompts.of(step.workspace, own)).transpose()?;
+        let (prompt, prompt_version) = match &own {
+            Some(own) => (&own.prompt, own.version.as_str()),
+            None => (self.definition.prompt(), self.definition.prompt_version()),
+        };
+        let (system, user) = self.definition.render(prompt, &step.input, &step.inbox)?;
         let own = step.desk.own_providers().await?;
         let candidates = self.providers.configured_for(step.workspace, self.definition.models(), &own)?;
         let mut attempt = Attempt {
             definition: &self.definition,
+            prompt_version,
             candidates,
             question: vec![Message::new(Role::System, system), Message::new(Role::User, user)],
             // One deadline for all calls of the attempt: a repair does not get
@@ -99,6 +109,7 @@ impl Agent for LlmAgent {
 /// One attempt, from the question to the answer.
 struct Attempt<'a> {
     definition: &'a Definition,
+    prompt_version: &'a str,
     step: &'a StepContext,
     candidates: Vec<Configured>,
     question: Vec<Message>,
@@ -123,7 +134,7 @@ impl Attempt<'_> {
         let order = order(&choice);
         let chosen = &self.candidates[choice.index];
         self.bill.deliberation = Some(Box::new(Deliberation {
-            prompt: self.definition.prompt_version().to_owned(),
+            prompt: self.prompt_version.to_owned(),
             model: chosen.name.clone(),
             reason: choice.reason,
             scores: choice.scores,
@@ -247,7 +258,7 @@ impl Attempt<'_> {
         let one = &self.candidates[index];
         let sampling = serde_json::to_string(self.definition.sampling()).unwrap_or_default();
         let mut digest = Sha256::new();
-        for part in [one.name.as_str(), self.definition.prompt_version(), sampling.as_str()]
+        for part in [one.name.as_str(), self.prompt_version, sampling.as_str()]
             .into_iter()
             .chain(self.question.iter().map(|message| &*message.text))
         {

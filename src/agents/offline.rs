@@ -31,7 +31,7 @@ use crate::schema::Schema;
 use brief::Brief;
 
 /// The field of a step's `params` that holds its orders.
-pub(crate) const ORDERS_KEY: &str = "offline";
+pub(crate) use galley_prompts::ORDERS_KEY;
 
 const NAME: &str = "offline";
 const MODEL: &str = "sample";

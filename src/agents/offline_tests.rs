@@ -116,7 +116,8 @@ fn the_schema_and_the_table_agree_on_the_limits() {
     let fits = |name: &str, length: usize| {
         schema.check(&json!({ "platform": name, "text": "a".repeat(length), "hashtags": [] })).is_ok()
     };
-    let (prompt, _) = creator.render(&post_input(example_brief(), "x"), &Inbox::default()).unwrap();
+    let (prompt, _) =
+        creator.render(creator.prompt(), &post_input(example_brief(), "x"), &Inbox::default()).unwrap();
     for Platform { name, limit, .. } in PLATFORMS {
         assert!(fits(name, *limit), "{name} at {limit}");
         assert!(!fits(name, limit + 1), "{name} over {limit}");

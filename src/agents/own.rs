@@ -1,16 +1,18 @@
-//! Providers of workspaces' own: made when they are first asked, kept until they
-//! change. Each has its breaker, its connections and its bound of calls at once:
-//! nobody waits for, or is measured by, another workspace's key.
+//! What is a workspace's own: made when it is first needed, kept until it
+//! changes. Each provider has its breaker, its connections and its bound of calls
+//! at once: nobody waits for, or is measured by, another workspace's key. Prompts
+//! are read once.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use galley_core::ids::WorkspaceId;
 use galley_core::report::StepError;
+use galley_prompts::{Author, Prompt, version};
 use galley_reach::Targets;
 use serde::Deserialize;
 
-use crate::desk::OwnProvider;
+use crate::desk::{OwnPrompt, OwnProvider};
 use crate::provider::Entry;
 use crate::remote::{Dialect, Remote, RemoteConfig};
 
@@ -75,5 +77,51 @@ impl OwnEntries {
         }
         made.insert(key, (own.version, entry.clone()));
         Ok(entry)
+    }
+}
+
+/// Most prompts of one agent that are kept; beyond, all are read anew.
+const MOST_PROMPTS: usize = 128;
+
+/// A prompt, ready to be rendered.
+#[derive(Debug)]
+pub(crate) struct Read {
+    pub(crate) prompt: Prompt,
+    /// What results and kept answers know it by.
+    pub(crate) version: String,
+}
+
+/// The prompts of one agent that are kept, with the version they were read from.
+#[derive(Debug, Default)]
+pub(crate) struct OwnPrompts {
+    read: Mutex<HashMap<WorkspaceId, (i64, Arc<Read>)>>,
+}
+
+impl OwnPrompts {
+    /// The prompt, ready to be rendered.
+    ///
+    /// # Errors
+    /// It cannot be used as it is: a permanent `bad_prompt` that says why.
+    pub(crate) fn of(&self, workspace: WorkspaceId, own: OwnPrompt) -> Result<Arc<Read>, StepError> {
+        let mut all = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((version, read)) = all.get(&workspace)
+            && *version == own.version
+        {
+            return Ok(Arc::clone(read));
+        }
+        let unusable = |why: String| {
+            let told = format!("this workspace's own prompt cannot be used: {why}");
+            StepError::permanent("bad_prompt", told)
+        };
+        let (system, user) = own.templates.map_err(unusable)?;
+        let version = version(&system, &user);
+        let prompt = Prompt::parse(system, user, Author::Workspace)
+            .map_err(|bad| unusable(format!("{}: {bad}", bad.key)))?;
+        let read = Arc::new(Read { prompt, version });
+        if all.len() >= MOST_PROMPTS {
+            all.clear();
+        }
+        all.insert(workspace, (own.version, Arc::clone(&read)));
+        Ok(read)
     }
 }

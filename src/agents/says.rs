@@ -10,11 +10,10 @@ use galley_core::message::{
     Inbox, LONGEST_TIMEOUT_S, MOST_BYTES, MOST_ENTRIES, MOST_MESSAGES, MessageType, Remembering, Saying,
     Says, Standing, check_key,
 };
+use galley_prompts::fence;
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
-
-use crate::prompt::fence;
 
 /// `[[says]]`: a message made of what stands at a place of the answer.
 #[derive(Debug, Deserialize)]

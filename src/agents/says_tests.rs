@@ -126,9 +126,9 @@ fn what_stands_at_a_place_of_the_answer_is_said() {
 fn what_others_said_comes_fenced_and_without_ids() {
     let asker = Definition::parse("asker.toml", "asker", ASKER).unwrap();
     let input = json!({ "brief": "b", "params": {}, "results": {} });
-    let (_, silent) = asker.render(&input, &Inbox::default()).unwrap();
+    let (_, silent) = asker.render(asker.prompt(), &input, &Inbox::default()).unwrap();
     assert!(!silent.contains("agents of this workflow"), "{silent}");
-    let (_, user) = asker.render(&input, &inbox()).unwrap();
+    let (_, user) = asker.render(asker.prompt(), &input, &inbox()).unwrap();
     for told in [
         "which tone?",
         "which day?",
@@ -144,7 +144,7 @@ fn what_others_said_comes_fenced_and_without_ids() {
     for message in &mut other.messages {
         (message.id, message.timestamp, message.seq) = (id(99), "later".into(), 9);
     }
-    assert_eq!(asker.render(&input, &other).unwrap().1, user);
+    assert_eq!(asker.render(asker.prompt(), &input, &other).unwrap().1, user);
     // The fence's own id does not stand inside it.
     let fenced = user.split("<data name=\"messages\" id=\"").nth(1).unwrap();
     let (id, rest) = fenced.split_once('"').unwrap();

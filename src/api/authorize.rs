@@ -35,6 +35,7 @@ pub(crate) enum Action {
     SetAutomation,
     SetBudget,
     SetProviders,
+    SetPrompts,
     ManageAccounts,
     ManageSchedules,
 }
@@ -60,6 +61,7 @@ impl Action {
             Self::SetAutomation => "set the automation config",
             Self::SetBudget => "set budgets",
             Self::SetProviders => "set or remove providers",
+            Self::SetPrompts => "set or reset prompts",
             Self::ManageAccounts => "add, remove or try accounts",
             Self::ManageSchedules => "add, change, pause, run or remove schedules",
         }
@@ -85,7 +87,8 @@ impl Action {
             | Self::ManageKeys
             | Self::SetAutomation
             | Self::SetBudget
-            | Self::SetProviders => &[Role::Admin],
+            | Self::SetProviders
+            | Self::SetPrompts => &[Role::Admin],
         }
     }
 
@@ -110,6 +113,7 @@ impl Action {
             | Self::SetAutomation
             | Self::SetBudget
             | Self::SetProviders
+            | Self::SetPrompts
             | Self::ManageAccounts
             | Self::ManageSchedules => false,
         }
@@ -269,7 +273,7 @@ macro_rules! permissions {
 
 permissions! {
     Read, SubmitWorkflow, CancelWorkflow, StoreTemplate, ControlQueue, RepairDeadLetter, ReadAudit,
-    MakeWorkspace, IssueToken, ManageKeys, ReadKeys, EditPost, ApprovePost, ResolvePost, SetAutomation, SetBudget, SetProviders,
+    MakeWorkspace, IssueToken, ManageKeys, ReadKeys, EditPost, ApprovePost, ResolvePost, SetAutomation, SetBudget, SetProviders, SetPrompts,
     ManageAccounts, ManageSchedules,
 }
 
@@ -305,9 +309,10 @@ mod tests {
     use super::*;
 
     /// Rows: actions; columns: producer, approver, operator, auditor, admin.
-    const TABLE: [(Action, [bool; 5]); 19] = [
+    const TABLE: [(Action, [bool; 5]); 20] = [
         (Action::SetBudget, [false, false, false, false, true]),
         (Action::SetProviders, [false, false, false, false, true]),
+        (Action::SetPrompts, [false, false, false, false, true]),
         (Action::Read, [true, true, true, true, true]),
         (Action::SubmitWorkflow, [true, false, true, false, true]),
         (Action::CancelWorkflow, [true, false, true, false, true]),

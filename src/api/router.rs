@@ -13,7 +13,7 @@ use crate::openapi;
 use crate::rate::limit_rate;
 use crate::resources::{
     accounts, agents, approvals, audit, automation, budgets, dead_letters, events, keys, messages, posts,
-    providers, queues, schedules, tasks, templates, tokens, why, workers, workflows, workspaces,
+    prompts, providers, queues, schedules, tasks, templates, tokens, why, workers, workflows, workspaces,
 };
 
 /// Routes that take a token.
@@ -46,6 +46,9 @@ pub(crate) fn closed_routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(budgets::spend))
         .routes(routes!(providers::list))
         .routes(routes!(providers::set, providers::remove))
+        .routes(routes!(prompts::list))
+        .routes(routes!(prompts::show, prompts::set, prompts::reset))
+        .routes(routes!(prompts::preview))
         .routes(routes!(accounts::list, accounts::add))
         .routes(routes!(accounts::remove))
         .routes(routes!(accounts::test))

@@ -33,6 +33,7 @@ pub(crate) fn spec(name: &str) -> anyhow::Result<AgentSpec> {
         // crashes.
         retry: RetryPolicy { max_crashes: 30, ..RetryPolicy::default() },
         example: None,
+        prompt: None,
     })
 }
 

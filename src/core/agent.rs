@@ -40,6 +40,26 @@ pub struct AgentSpec {
     /// A step input that fits the schema, for people who begin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub example: Option<Value>,
+    /// Its prompt, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<PromptSpec>,
+}
+
+/// The prompt of an agent that is defined as data, as the deployment has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PromptSpec {
+    /// The template of the system text.
+    pub system: String,
+    /// The template of the user text.
+    pub user: String,
+    /// An input it is rendered with, where that is not the agent's example.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub example: Option<Value>,
+    /// JSON Schema of what the model is asked for, where that is not the agent's
+    /// output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_schema: Option<Value>,
 }
 
 fn anything() -> Value {

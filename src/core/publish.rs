@@ -131,6 +131,7 @@ pub fn spec() -> Result<AgentSpec, BadName> {
             "results": { "content": [{ "platform": "mastodon", "text": "Two new coffees every month." }] },
             "item": "lantern_mastodon",
         })),
+        prompt: None,
     })
 }
 

@@ -15,6 +15,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use crate::policy::Policy;
+use crate::prompts::{OwnPrompt, Templates};
 use crate::providers::OwnProvider;
 use crate::vault::ContentKeys;
 
@@ -58,8 +59,8 @@ impl Weighter<(WorkflowKey, StepIndex), Arc<str>> for Bytes {
 /// What is remembered for a moment. When that is over, one reads it anew and
 /// whoever else asks meanwhile waits for it: a thousand attempts must not spend
 /// a process' connections on a thousand times the same.
-pub(crate) async fn fresh<K, V, E>(
-    cache: &Cache<K, (V, Instant)>,
+pub(crate) async fn fresh<K, V, E, W>(
+    cache: &Cache<K, (V, Instant), W>,
     key: &K,
     memory: Duration,
     read: impl Future<Output = Result<V, E>>,
@@ -67,10 +68,24 @@ pub(crate) async fn fresh<K, V, E>(
 where
     K: Eq + std::hash::Hash + Clone,
     V: Clone,
+    W: Weighter<K, (V, Instant)> + Clone,
 {
     cache.remove_if(key, |(_, at)| at.elapsed() >= memory);
     let read = async { Ok::<_, E>((read.await?, Instant::now())) };
     Ok(cache.get_or_insert_async(key, read).await?.0)
+}
+
+/// A workspace's own prompt of an agent, and when it was read.
+pub(crate) type KnownPrompt = (Option<Arc<OwnPrompt>>, Instant);
+
+impl Weighter<(WorkspaceId, AgentType), KnownPrompt> for Bytes {
+    fn weight(&self, _: &(WorkspaceId, AgentType), (own, _): &KnownPrompt) -> u64 {
+        let bytes = |own: &Arc<OwnPrompt>| match &own.templates {
+            Ok(Templates { system, user }) => system.len() + user.len(),
+            Err(why) => why.len(),
+        };
+        200 + own.as_ref().map_or(0, bytes) as u64
+    }
 }
 
 /// What is known of an agent's models, and when it was read.
@@ -91,6 +106,8 @@ pub(crate) struct Caches {
     pub(crate) models: Cache<(WorkspaceId, AgentType), KnownModels>,
     /// Providers of workspaces' own, opened, with when they were read.
     pub(crate) providers: Cache<WorkspaceId, OwnProviders>,
+    /// Prompts of workspaces' own, opened, with when they were read.
+    pub(crate) prompts: Cache<(WorkspaceId, AgentType), KnownPrompt, Bytes>,
     /// Policies, with when they were read.
     pub(crate) policies: Cache<WorkspaceId, (Arc<Policy>, Instant)>,
     /// Whether what is new is sealed, with when that was read.
@@ -102,6 +119,7 @@ pub(crate) struct Caches {
 const RUNS_BYTES: u64 = 6 << 20;
 const INPUTS_BYTES: u64 = 6 << 20;
 const OUTPUTS_BYTES: u64 = 6 << 20;
+const PROMPTS_BYTES: u64 = 4 << 20;
 
 impl Caches {
     pub(crate) fn new() -> Self {
@@ -113,6 +131,7 @@ impl Caches {
             outputs: Cache::with_weighter(8_192, OUTPUTS_BYTES, Bytes),
             models: Cache::new(1_024),
             providers: Cache::new(1_024),
+            prompts: Cache::with_weighter(4_096, PROMPTS_BYTES, Bytes),
             policies: Cache::new(1_024),
             sealing: Cache::new(4_096),
             content_keys: Cache::new(1_024),

@@ -88,6 +88,7 @@ fn spec(offer: Offer) -> AgentSpec {
         output_schema: offer.output_schema,
         retry: policy(offer.retry),
         example: offer.example,
+        prompt: None,
     }
 }
 

@@ -30,6 +30,7 @@ mod paying;
 mod planted;
 mod pool;
 mod posts;
+mod prompts;
 mod providers;
 mod publishing;
 mod reported;
@@ -69,6 +70,7 @@ pub use letters::{LetterClose, LetterFilter, LetterGroup, LetterOpen, LetterRow}
 pub use messages::{ContextRow, ContextWrite, EndRow, MessageRow, MessageWrite, PatternRow};
 pub use pool::{PATIENCE, Store};
 pub use posts::{PostFilter, PostRow, PostWrite, PublicationEventRow, PublicationRow, RevisionRow};
+pub use prompts::{PromptRow, PromptWrite};
 pub use providers::{KeyedProvider, ProviderRow, ProviderWrite};
 pub use publishing::{DayRule, IntentWrite, PostOp, QuotaTake};
 pub use reported::{OnLedger, ReportedWrite};

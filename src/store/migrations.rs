@@ -27,6 +27,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (16, "providers", include_str!("../../migrations/0016_providers.sql")),
     (17, "figures", include_str!("../../migrations/0017_figures.sql")),
     (18, "savings", include_str!("../../migrations/0018_savings.sql")),
+    (19, "prompts", include_str!("../../migrations/0019_prompts.sql")),
 ];
 
 /// The body that `galley_now()` must have outside tests.

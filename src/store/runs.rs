@@ -459,14 +459,14 @@ async fn save_side_rows(
 }
 
 async fn insert_results(connection: &mut PgConnection, rows: &[&ResultWrite]) -> Result<(), StoreError> {
+    experience::note(connection, rows.iter().map(|row| (&row.attempt, &row.usage))).await?;
     let (sealed, rows): (Vec<&ResultWrite>, Vec<&ResultWrite>) =
         rows.iter().partition(|row| row.sealed.is_some());
     insert_sealed_results(connection, &sealed).await?;
     let (free, billed): (Vec<&ResultWrite>, Vec<&ResultWrite>) =
         rows.iter().partition(|row| row.usage == Usage::default());
     insert_free_results(connection, &free).await?;
-    insert_billed_results(connection, &billed).await?;
-    experience::note(connection, billed.iter().map(|row| (&row.attempt, &row.usage))).await
+    insert_billed_results(connection, &billed).await
 }
 
 /// Results of steps that called no provider: their bill is the columns'

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use galley_agents::{Desk, Kept, Known, LookUp, OwnProvider, PaidCall};
+use galley_agents::{Desk, Kept, Known, LookUp, OwnPrompt, OwnProvider, PaidCall};
 use galley_core::choice::{Observed, Weights};
 use galley_core::figures::Figures;
 use galley_core::money::Tokens;
@@ -156,6 +156,15 @@ impl Desk for AttemptDesk {
             api_key: own.api_key,
         });
         Ok(own.collect())
+    }
+
+    async fn own_prompt(&self) -> Result<Option<OwnPrompt>, StepError> {
+        let workspace = self.claim.ticket.workspace;
+        let own = self.patiently(|| self.engine.own_prompt(workspace, &self.claim.agent)).await?;
+        Ok(own.map(|own| OwnPrompt {
+            version: own.version,
+            templates: own.templates.clone().map(|templates| (templates.system, templates.user)),
+        }))
     }
 
     async fn let_go(&self, key: &[u8; 32]) {

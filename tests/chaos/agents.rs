@@ -81,6 +81,7 @@ fn spec(name: &str) -> AgentSpec {
             timeout_ms: 15_000,
         },
         example: None,
+        prompt: None,
     }
 }
 

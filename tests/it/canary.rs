@@ -148,6 +148,7 @@ fn agents() -> Agents {
         .with("breaker", retry(2), |step| async move {
             Err(StepError::permanent("broken", format!("no good: {}", step.input)))
         })
+        .with_strategist()
 }
 
 /// One tenant and all it has.
@@ -191,6 +192,7 @@ impl Tenant {
                 "templates" | "schedules" => vec![self.named(resource.trim_end_matches('s'))],
                 // The fleet's: of nobody.
                 "agents" => vec!["writer".into()],
+                "prompts" => vec!["strategy".into()],
                 other => panic!("whose is a {other}? give it a line here"),
             };
             paths.extend(ids.into_iter().map(|id| format!("{before}{id}{after}")));
@@ -259,6 +261,8 @@ async fn live(api: &Api, replies: &Replies, id: WorkspaceId, word: &str, platfor
         "steps": [step("write", "writer", said("parameter")), publish("hook")],
     });
     ask("POST", "/v1/templates", template).await;
+    let prompt = json!({ "system": format!("{word} system"), "user": format!("{word} {{{{ brief }}}}") });
+    ask("PUT", "/v1/prompts/strategy", prompt).await;
     let schedule = json!({
         "name": named("schedule"), "cron": "0 9 * * *",
         "submit": { "template": named("template"), "input": said("scheduled") },

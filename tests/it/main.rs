@@ -33,6 +33,7 @@ mod messages;
 mod outages;
 mod paid_posts;
 mod policies;
+mod prompts;
 mod providers;
 mod publish_crashes;
 mod publish_races;

@@ -126,6 +126,11 @@ fn table() -> BTreeMap<&'static str, Option<Route>> {
         ("listProviders", route(ANY, none)),
         ("setProvider", route(ADMIN, |_| json!({ "model": "another" }))),
         ("removeProvider", route(ADMIN, none)),
+        ("listPrompts", route(ANY, none)),
+        ("showPrompt", route(ANY, none)),
+        ("setPrompt", route(ADMIN, |_| json!({ "system": "Another.", "user": "Plan." }))),
+        ("removePrompt", route(ADMIN, none)),
+        ("previewPrompt", route(ANY, none)),
         ("setWorkflowBudget", route(ADMIN, |_| json!({ "limitMicros": null }))),
         ("createKey", route(ADMIN, |world| key(world.id))),
         ("revokeKey", route(ADMIN, none)),
@@ -184,6 +189,8 @@ impl World {
         ask("POST", "/v1/templates", definition(&template)).await;
         ask("POST", "/v1/accounts", account(&format!("{word}_account"))).await;
         ask("PUT", "/v1/providers/openai", json!({ "model": format!("{word}_model") })).await;
+        let prompt = json!({ "system": format!("{word}_prompt"), "user": "{{ brief }}" });
+        ask("PUT", "/v1/prompts/strategy", prompt).await;
         let mut world = Self {
             word,
             id,
@@ -223,7 +230,8 @@ impl World {
     /// What an answer about this workspace would hold.
     fn names(&self) -> impl Iterator<Item = String> {
         let ids = [&self.workflow, &self.post, &self.approval, &self.broken, &self.key].map(String::clone);
-        let named = ["template", "account", "schedule", "model"].map(|kind| format!("{}_{kind}", self.word));
+        let named = ["template", "account", "schedule", "model", "prompt"]
+            .map(|kind| format!("{}_{kind}", self.word));
         ids.into_iter().chain(named).chain([self.id.to_string()])
     }
 
@@ -244,6 +252,7 @@ impl World {
             "queues" | "agents" => "writer".into(),
             // Both have one of that name.
             "providers" => "openai".into(),
+            "prompts" => "strategy".into(),
             other => panic!("whose is a {other}? give it a line here"),
         };
         format!("{before}{id}{after}")
@@ -255,7 +264,7 @@ async fn every_role_at_every_route_of_both_workspaces() {
     let network = Network::new();
     let mut bed = Bed::with(Setup { network: Some(network), ..Setup::default() }).await;
     let broken = writer().with("broken", retry(1), |_| async { Err(StepError::permanent("no", "never")) });
-    bed.serve(&broken).await;
+    bed.serve(&broken.with_strategist()).await;
     let api = Api::of(&bed, Admin).await;
     let other = bed.engine.create_workspace("zzother", 1, "test").await.unwrap().id;
     let (mine, theirs) =
@@ -299,9 +308,10 @@ async fn every_role_at_every_route_of_both_workspaces() {
                 wrong.push(format!("{who} {id} in {}: {} {told}", world.word, answer.status));
             }
         };
-        // Queues and agent types are the fleet's; providers are named alike in
-        // every workspace.
-        let alike = ["/v1/queues", "/v1/agents", "/v1/providers"].iter().any(|start| path.starts_with(start));
+        // Queues and agent types are the fleet's; providers and prompts are named
+        // alike in every workspace.
+        let fleets = ["/v1/queues", "/v1/agents", "/v1/providers", "/v1/prompts"];
+        let alike = fleets.iter().any(|start| path.starts_with(start));
         let hidden = path.contains('{') && !alike || body(&theirs).get("workspaceId").is_some();
         cell(None, &mine, &|status| status == 401, "nobody").await;
         for role in Role::ALL {

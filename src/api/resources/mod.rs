@@ -11,6 +11,7 @@ pub(crate) mod events;
 pub(crate) mod keys;
 pub(crate) mod messages;
 pub(crate) mod posts;
+pub(crate) mod prompts;
 pub(crate) mod providers;
 pub(crate) mod queues;
 pub(crate) mod schedules;

@@ -19,6 +19,7 @@ mod events;
 mod keys;
 mod messages;
 mod posts;
+mod prompts;
 mod providers;
 mod queues;
 mod schedules;
@@ -55,6 +56,7 @@ pub use posts::{
     EditPost, EditedPost, Post, PostContent, PostDetail, PostRevision, Publication, PublicationEvent, Reject,
     ReschedulePost, Resolution, ResolvePost,
 };
+pub use prompts::{PreviewPrompt, Prompt, PromptInForce, PromptTemplates, RenderedPrompt, SetPrompt};
 pub use providers::{ModelPrice, Provider, SetProvider};
 pub use queues::{LimitQueue, PauseQueue, Queue};
 pub use schedules::{AddSchedule, MissedRuns, Schedule, ScheduleDetail, ScheduleState, SetSchedule};

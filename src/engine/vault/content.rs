@@ -9,9 +9,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use galley_core::ids::{ScheduleId, StepIndex, WorkflowId, WorkflowKey, WorkspaceId};
+use galley_core::hash;
+use galley_core::ids::{AgentType, ScheduleId, StepIndex, WorkflowId, WorkflowKey, WorkspaceId};
 use galley_store::{Content, SaveBatch, Store, StoreError};
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::envelope::{self, ContentPlace, DataKey};
 use super::{Keyring, NO_KEYS, VaultError, new_data_key};
@@ -35,6 +37,8 @@ pub(crate) enum Row {
     Message(WorkflowKey, StepIndex, u16),
     /// One of the entries of the shared context that a step wrote.
     Context(WorkflowKey, StepIndex, u16),
+    /// A version of an agent's prompt; the agent as [`Row::prompt`] has it.
+    Prompt(WorkspaceId, Uuid, u32),
 }
 
 impl fmt::Display for Row {
@@ -52,11 +56,21 @@ impl fmt::Display for Row {
             Self::Context(key, step, n) => {
                 write!(f, "context entry {n} of step {step} of workflow {}", key.workflow)
             }
+            Self::Prompt(_, _, version) => write!(f, "version {version} of the workspace's own prompt"),
         }
     }
 }
 
 impl Row {
+    /// A version of an agent's prompt. A place has no room for a name of any
+    /// length, so the beginning of its hash stands there.
+    pub(crate) fn prompt(workspace: WorkspaceId, agent: &AgentType, version: i64) -> Self {
+        let hash = hash::of_parts(&[agent.as_str().as_bytes()]);
+        let mut id = [0; 16];
+        id.copy_from_slice(&hash[..16]);
+        Self::Prompt(workspace, Uuid::from_bytes(id), u32::try_from(version).unwrap_or(u32::MAX))
+    }
+
     fn workspace(&self) -> WorkspaceId {
         match self {
             Self::Input(key)
@@ -64,7 +78,7 @@ impl Row {
             | Self::Edited(key, ..)
             | Self::Message(key, ..)
             | Self::Context(key, ..) => key.workspace,
-            Self::Schedule(workspace, _) => *workspace,
+            Self::Schedule(workspace, _) | Self::Prompt(workspace, ..) => *workspace,
         }
     }
 
@@ -77,6 +91,7 @@ impl Row {
             Self::Schedule(_, id) => (4, id.0, 0, 0),
             Self::Message(key, step, n) => (5, key.workflow.0, step, u32::from(n)),
             Self::Context(key, step, n) => (6, key.workflow.0, step, u32::from(n)),
+            Self::Prompt(_, agent, version) => (7, agent, 0, version),
         };
         ContentPlace { workspace: self.workspace(), table, id, step, epoch, data_key }
     }
@@ -176,7 +191,7 @@ impl Opener {
             "workflows" | "step_inputs" => "input",
             "results" => "output",
             "schedules" => "submit",
-            "messages" => "content",
+            "messages" | "prompts" => "content",
             "shared_context" => "value",
             _ => return Ok(line),
         };
@@ -194,7 +209,7 @@ impl Opener {
     }
 
     fn row(&self, table: &str, fields: &serde_json::Map<String, Value>) -> Option<Row> {
-        let id = |name: &str| fields.get(name)?.as_str()?.parse::<uuid::Uuid>().ok();
+        let id = |name: &str| fields.get(name)?.as_str()?.parse::<Uuid>().ok();
         let number = |name: &str| fields.get(name)?.as_u64();
         let key =
             |name: &str| Some(WorkflowKey { workspace: self.workspace, workflow: WorkflowId(id(name)?) });
@@ -205,6 +220,10 @@ impl Opener {
             "step_inputs" => Row::Edited(key("workflow_id")?, step()?, u32::try_from(number("epoch")?).ok()?),
             "messages" => Row::Message(key("workflow_id")?, step()?, u16::try_from(number("n")?).ok()?),
             "shared_context" => Row::Context(key("workflow_id")?, step()?, u16::try_from(number("n")?).ok()?),
+            "prompts" => {
+                let agent = AgentType::new(fields.get("agent")?.as_str()?).ok()?;
+                Row::prompt(self.workspace, &agent, i64::try_from(number("version")?).ok()?)
+            }
             "schedules" => Row::Schedule(self.workspace, ScheduleId(id("id")?)),
             _ => return None,
         })

@@ -100,6 +100,7 @@ fn spec(name: &str, timeout_ms: u64) -> AgentSpec {
             timeout_ms,
         },
         example: None,
+        prompt: None,
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use galley_agents::{Analytics, Definition, FnAgent, LlmAgent, Providers, Registry, StepContext, output};
+use galley_agents::{
+    Analytics, Definition, FnAgent, LlmAgent, Prices, Providers, Registry, StepContext, output,
+};
 use galley_core::agent::AgentSpec;
 use galley_core::ids::{AgentType, WorkspaceId};
 use galley_core::report::{StepError, StepOutput};
@@ -63,6 +65,7 @@ impl Agents {
             output_schema: Value::Bool(true),
             retry,
             example: None,
+            prompt: None,
         };
         self.agents.push((spec, Arc::new(move |step| run(step).boxed())));
         self
@@ -72,6 +75,13 @@ impl Agents {
     pub(crate) fn with_definition(mut self, name: &str, toml: &str, providers: &Arc<Providers>) -> Self {
         self.defined.push((name.to_owned(), toml.to_owned(), Arc::clone(providers)));
         self
+    }
+
+    /// The built-in `strategy`, which asks nobody outside.
+    pub(crate) fn with_strategist(self) -> Self {
+        let config = serde_json::from_value(json!({})).unwrap();
+        let offline = Arc::new(Providers::new(config, Prices::default()).unwrap());
+        self.with_definition("strategy", include_str!("../../../agents/strategy.toml"), &offline)
     }
 
     /// The last agent's output must fit this schema.

@@ -21,6 +21,7 @@ mod mcp;
 mod migrate;
 mod openapi;
 mod post;
+mod prompt;
 mod provider;
 mod queue;
 mod schedule;
@@ -74,6 +75,7 @@ commands! {
     spend::Spend,
     account::Account,
     provider::Provider,
+    prompt::Prompt,
     schedule::Schedule,
     dead::Dead,
     why::Why,

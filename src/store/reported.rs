@@ -5,7 +5,7 @@
 //! what the ledger has of the attempt was never reserved; it is real all the
 //! same, and becomes one more row, once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use galley_core::money::Tokens;
 use sqlx::{PgConnection, Row};
@@ -99,7 +99,11 @@ impl Store {
 }
 
 async fn book(connection: &mut PgConnection, writes: &[ReportedWrite]) -> Result<Vec<OnLedger>, StoreError> {
-    let paid = || writes.iter().filter(|write| write.micros > 0);
+    let there = live(connection, writes).await?;
+    // A lease may be older than the erasure of its workspace: nothing of that
+    // comes back.
+    let is_paid = |write: &ReportedWrite| write.micros > 0 && there.contains(&write.attempt.key.workspace.0);
+    let paid = || writes.iter().filter(|write| is_paid(write));
     if paid().next().is_none() {
         let rows = read(connection, writes).await?;
         return Ok(writes.iter().map(|write| rows.of(write)).collect());
@@ -116,7 +120,7 @@ async fn book(connection: &mut PgConnection, writes: &[ReportedWrite]) -> Result
     for write in writes {
         let found = rows.0.entry(attempt_of(write)).or_default();
         let beyond = write.micros.saturating_sub(found.sum.micros.saturating_add(found.open));
-        if beyond == 0 || found.booked {
+        if beyond == 0 || found.booked || !is_paid(write) {
             continue;
         }
         let Tokens { input, output, .. } = found.sum.tokens;
@@ -142,6 +146,20 @@ async fn book(connection: &mut PgConnection, writes: &[ReportedWrite]) -> Result
         }
     }
     Ok(writes.iter().map(|write| rows.of(write)).collect())
+}
+
+/// Those of the workspaces that something was paid in and that are not erased.
+async fn live(connection: &mut PgConnection, writes: &[ReportedWrite]) -> Result<HashSet<Uuid>, StoreError> {
+    let paid = writes.iter().filter(|write| write.micros > 0);
+    let workspaces: Vec<Uuid> = paid.map(|write| write.attempt.key.workspace.0).collect();
+    if workspaces.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let rows = sqlx::query("SELECT id FROM workspaces WHERE id = ANY($1) AND erased_at IS NULL")
+        .bind(workspaces)
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
 /// The ledger's rows of attempts.

@@ -3,6 +3,7 @@
 
 use galley_core::ids::WorkflowKey;
 use galley_core::run::{StepState, WorkflowState};
+use galley_engine::store::Store;
 use serde_json::{Value, json};
 
 use crate::harness::{Bed, Gateway, Python, Setup, until};
@@ -213,5 +214,24 @@ async fn a_bill_is_booked_once_however_it_comes_and_whoever_holds_the_step() {
     assert_eq!(counted(&bed).await, (80, spent + 595));
     gateway.call("settle", &token, &settle(&open, 0, Some(70))).await;
     assert_eq!(counted(&bed).await, (0, spent + 665));
+
+    // Its workspace is erased meanwhile: nothing of it comes back.
+    let other = bed.engine.create_workspace("other", 1, "test").await.unwrap().id;
+    bed.submit_in(other, steps(), Value::Null).await;
+    let erased = gateway.lease_one(&token, &session).await;
+    gateway.call("reserve", &token, &reserve(&erased, 0, 80)).await;
+    let owner = Store::connect(&bed.database_url, 1).unwrap();
+    owner.erase_workspace(other, "ada".into()).await.unwrap();
+    for (path, body) in [
+        ("reserve", reserve(&erased, 1, 80)),
+        ("settle", settle(&erased, 0, Some(70))),
+        ("complete", json!({ "lease": erased["lease"], "output": 1, "usage": { "costMicros": 70 } })),
+    ] {
+        assert_eq!(gateway.ask(path, Some(&token), &body).await.status, 409, "{path}");
+    }
+    for table in ["spend", "budget_counters"] {
+        let left = format!("SELECT count(*) FROM {table} WHERE workspace_id = '{other}'");
+        assert_eq!(bed.count(&left).await, 0, "{table}");
+    }
     bed.end().await;
 }

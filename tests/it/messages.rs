@@ -199,7 +199,19 @@ async fn a_request_is_answered_once_or_ends_with_a_clear_state() {
     let mut bed = Bed::new().await;
     let hold = Latch::closed();
     let held = hold.clone();
+    let engine = bed.engine.clone();
     let agents = Agents::default()
+        // Answers what it was not asked.
+        .with("meddler", retry(3), move |step| {
+            let engine = engine.clone();
+            async move {
+                let key = WorkflowKey { workspace: step.workspace, workflow: step.workflow };
+                let overheard = engine.messages(key).await.unwrap();
+                let asked = overheard.iter().find(|message| short(message) == "ask: tone?").unwrap();
+                assert!(step.inbox.open_requests().next().is_none());
+                Ok(answer(&json!({}))?.saying(Saying::answer(asked.id, raw(&json!("wet")))))
+            }
+        })
         .with("asker", retry(3), |step| async move {
             let ask = |what: &str, to: &str| {
                 Saying { timeout_s: Some(600), ..tell(MessageType::Request, what) }.to(agent(to))
@@ -234,7 +246,13 @@ async fn a_request_is_answered_once_or_ends_with_a_clear_state() {
             Ok(done)
         });
     bed.serve(&agents).await;
-    let steps = chain(&[("ask", "asker"), ("tell", "expert"), ("more", "expert"), ("end", "asker")]);
+    let steps = chain(&[
+        ("ask", "asker"),
+        ("meddle", "meddler"),
+        ("tell", "expert"),
+        ("more", "expert"),
+        ("end", "asker"),
+    ]);
     let key = bed.submit(steps, json!({})).await;
     bed.finish(key, WorkflowState::Succeeded).await;
     assert_eq!(
@@ -242,6 +260,7 @@ async fn a_request_is_answered_once_or_ends_with_a_clear_state() {
         [
             ("ask: tone?".to_owned(), Some(Standing::Answered)),
             ("ask: who?".to_owned(), Some(Standing::Undeliverable)),
+            ("meddle: wet".to_owned(), Some(Standing::Late)),
             ("tell: dry".to_owned(), Some(Standing::Accepted)),
             ("tell: never mind".to_owned(), Some(Standing::Late)),
         ]
@@ -249,10 +268,13 @@ async fn a_request_is_answered_once_or_ends_with_a_clear_state() {
     // The second expert has nothing to answer; the asker hears its answers, and
     // that nobody will say who.
     assert_eq!(heard(&agents.calls_of("more")[0]), Vec::<String>::new());
-    assert_eq!(heard(&agents.calls_of("end")[0]), ["ask: who?", "tell: dry", "tell: never mind"]);
+    assert_eq!(
+        heard(&agents.calls_of("end")[0]),
+        ["ask: who?", "meddle: wet", "tell: dry", "tell: never mind"]
+    );
     let answered = sent(&bed, key).await;
-    assert_eq!(answered[2].in_reply_to, Some(answered[0].id));
-    assert_eq!(answered[2].to_agent, Some(agent("asker")));
+    assert_eq!(answered[3].in_reply_to, Some(answered[0].id));
+    assert_eq!(answered[3].to_agent, Some(agent("asker")));
 
     // In time nobody answers, and then it is too late.
     let steps = chain(&[("late", "asker"), ("wait", "holder"), ("tell", "expert"), ("end", "asker")]);

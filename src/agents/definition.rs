@@ -341,7 +341,7 @@ impl Definition {
         inbox: &Inbox,
     ) -> Result<(String, String), StepError> {
         let (system, mut user) = prompt.render(input)?;
-        if let Some(heard) = heard(inbox) {
+        if let Some(heard) = heard(inbox, input, &user) {
             user = format!("{user}\n\n{heard}");
         }
         Ok((format!("{system}\n\n{}", self.standing_rules), user))

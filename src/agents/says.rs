@@ -7,13 +7,16 @@
 
 use galley_core::ids::AgentType;
 use galley_core::message::{
-    Inbox, LONGEST_TIMEOUT_S, MOST_BYTES, MOST_ENTRIES, MOST_MESSAGES, MessageType, Remembering, Saying,
-    Says, Standing, check_key,
+    Inbox, LONGEST_TIMEOUT_S, MOST_BYTES, MOST_ENTRIES, MOST_MESSAGES, Message, MessageType, Remembering,
+    Saying, Says, Standing, check_key,
 };
-use galley_prompts::fence;
+use galley_prompts::{fence, shown};
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
+
+/// Shortest content, in bytes of JSON, that is looked for in results.
+const LEAST_KNOWN: usize = 16;
 
 /// `[[says]]`: a message made of what stands at a place of the answer.
 #[derive(Debug, Deserialize)]
@@ -157,15 +160,16 @@ fn found(answer: &Value, place: &str) -> Option<Box<RawValue>> {
 
 /// What a model is told of what others said, apart from our own words. Ids and
 /// times are left out: the same talk in another workflow is the same question.
-pub(crate) fn heard(inbox: &Inbox) -> Option<String> {
-    if inbox.is_empty() {
-        return None;
-    }
+///
+/// What repeats a part of its sender's result that the prompt shows already is
+/// left out, too: everything is told once.
+pub(crate) fn heard(inbox: &Inbox, input: &Value, text: &str) -> Option<String> {
     let mut parts = Vec::with_capacity(2);
-    if !inbox.messages.is_empty() {
-        let told: Vec<Value> = inbox
-            .messages
-            .iter()
+    let news: Vec<&Message> =
+        inbox.messages.iter().filter(|message| !is_known(message, input, text)).collect();
+    if !news.is_empty() {
+        let told: Vec<Value> = news
+            .into_iter()
             .map(|message| {
                 let mut told = json!({
                     "from": message.from_agent,
@@ -193,7 +197,37 @@ pub(crate) fn heard(inbox: &Inbox) -> Option<String> {
         let known = fence("context", &pretty(&Value::Object(known)));
         parts.push(format!("What the agents of this workflow remember together:\n\n{known}"));
     }
-    Some(parts.join("\n\n"))
+    (!parts.is_empty()).then(|| parts.join("\n\n"))
+}
+
+/// Whether a message says a part of its sender's result, the input has that, and
+/// the prompt shows it: one that prints no results hears the message. What waits for an answer, or is one, always has its place among the messages.
+fn is_known(message: &Message, input: &Value, text: &str) -> bool {
+    if !matches!(message.message_type, MessageType::Notification | MessageType::Feedback) {
+        return false;
+    }
+    // The parts of an expanded step stand under its name.
+    let step = message.from_step.split('.').next().unwrap_or_default();
+    let Some(result) = input.get("results").and_then(|results| results.get(step)) else { return false };
+    let content: Value = serde_json::from_str(message.content.get()).unwrap_or_default();
+    // A word or a number may stand there by chance.
+    message.content.get().len() >= LEAST_KNOWN
+        && holds(result, &content)
+        && squeezed(text).contains(&squeezed(&shown(&content)))
+}
+
+/// A text without its spaces: what is inside of more is further to the right.
+fn squeezed(text: &str) -> String {
+    text.split_whitespace().collect()
+}
+
+fn holds(value: &Value, part: &Value) -> bool {
+    value == part
+        || match value {
+            Value::Array(items) => items.iter().any(|item| holds(item, part)),
+            Value::Object(fields) => fields.values().any(|field| holds(field, part)),
+            _ => false,
+        }
 }
 
 fn pretty(value: &Value) -> String {

@@ -153,6 +153,35 @@ fn what_others_said_comes_fenced_and_without_ids() {
 }
 
 #[test]
+fn what_stands_in_the_results_is_not_told_again() {
+    let prints = ASKER.replace("Ask about", "{{ results|fence('results') }} Ask about");
+    let reader = Definition::parse("asker.toml", "asker", &prints).unwrap();
+    let asker = Definition::parse("asker.toml", "asker", ASKER).unwrap();
+    let remarks = json!([{ "platform": "x", "brand": ["too loud"] }]);
+    let feedback = message(7, MessageType::Feedback, None, &remarks);
+    let asks = message(8, MessageType::Request, Some(Standing::Open), &remarks);
+    let told_to = |agent: &Definition, results: Value, messages: &[&Message]| {
+        let input = json!({ "brief": "b", "params": {}, "results": results });
+        let messages = messages.iter().copied().cloned().collect();
+        let inbox = Inbox { messages, ..Inbox::default() };
+        agent.render(agent.prompt(), &input, &inbox).unwrap().1.matches("too loud").count()
+    };
+    let told = |results: Value, messages: &[&Message]| told_to(&reader, results, messages);
+    let plan = json!({ "plan": { "score": 1, "perPost": remarks } });
+    assert_eq!(told(plan.clone(), &[&feedback]), 1, "the results have it");
+    assert_eq!(told_to(&asker, plan.clone(), &[&feedback]), 1, "this prompt prints no results");
+    assert_eq!(told(json!({ "plan": [null, { "perPost": remarks }] }), &[&feedback]), 1, "of a part");
+    assert_eq!(told(json!({ "plan": { "perPost": [] } }), &[&feedback]), 1, "something else");
+    assert_eq!(told(json!({}), &[&feedback]), 1, "a step that it does not need");
+    // Two that say the same are two; a request waits for its answer; a word may
+    // be there by chance.
+    assert_eq!(told(json!({ "other": { "perPost": remarks } }), &[&feedback]), 2, "another step's");
+    assert_eq!(told(plan, &[&feedback, &asks]), 2);
+    let word = message(9, MessageType::Notification, None, &json!("too loud"));
+    assert_eq!(told(json!({ "plan": "too loud" }), &[&word]), 2);
+}
+
+#[test]
 fn a_wrong_definition_is_refused_with_its_key() {
     for (right, wrong, at) in [
         ("\"/question\"", "\"question\"", "says.content"),

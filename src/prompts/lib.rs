@@ -11,4 +11,4 @@ mod template;
 mod workspaces;
 
 pub use fence::{fence, standing_rules};
-pub use template::{Author, BadTemplate, MAX_TEMPLATE_BYTES, ORDERS_KEY, Prompt, version};
+pub use template::{Author, BadTemplate, MAX_TEMPLATE_BYTES, ORDERS_KEY, Prompt, shown, version};

@@ -236,6 +236,11 @@ fn describe(error: &Error) -> String {
     error.detail().map_or_else(|| error.kind().to_string(), str::to_owned)
 }
 
+/// A value as a template shows it inside of a fence.
+pub fn shown(value: &Value) -> String {
+    block(&TemplateValue::from(Serde(value)))
+}
+
 /// A value as the inside of a fence.
 pub(crate) fn block(value: &TemplateValue) -> String {
     if value.is_undefined() || value.is_none() {

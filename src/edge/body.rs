@@ -99,6 +99,10 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     if is_deep(bytes) {
         return Err(ApiError::malformed("body", format!("it nests deeper than {MAX_DEPTH}")));
     }
+    // A list would be taken for an object's fields in their order.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(ApiError::invalid("body", "a JSON object is expected, not a list"));
+    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();

@@ -78,6 +78,8 @@ async fn a_refusal_names_its_place() {
         ("POST", "/v1/queues/strategy/limit", Some("{}"), invalid, "body"),
         ("POST", "/v1/queues/strategy/limit", Some(r#"{"maxRunning":0}"#), invalid, "maxRunning"),
         ("POST", "/v1/queues/strategy/pause", Some(r#"{"why":1}"#), invalid, "why"),
+        ("POST", "/v1/queues/strategy/pause", Some(r#"["why"]"#), invalid, "body"),
+        ("PUT", "/v1/prompts/strategy", Some(r#" ["system","user",1]"#), invalid, "body"),
         ("POST", "/v1/dead-letters/discard", Some("{}"), invalid, "body"),
         ("POST", "/v1/dead-letters/retry", Some(r#"{"dryRun":true}"#), invalid, "body"),
         ("POST", "/v1/dead-letters/retry", Some(r#"{"all":true,"agent":"a"}"#), invalid, "all"),

@@ -8,6 +8,7 @@ use galley_agents::{
     Agent, Answer, CallError, Definition, LlmAgent, NoDesk, Provider, Providers, Request, StepContext,
 };
 use galley_core::ids::{AgentType, WorkflowId};
+use galley_prompts::{Author, Prompt};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -54,11 +55,42 @@ pub fn agent_toml(data: &[u8]) {
     }
 }
 
+/// What stands in every text of the input of a workspace's template.
+const CANARY: &str = "canaryOfAnotherHand";
+
+/// A template of a workspace lets no text of its input out of the fence.
+fn of_a_workspace(template: &str) {
+    let Ok(prompt) = Prompt::parse("Be brief.".into(), template.to_owned(), Author::Workspace) else {
+        return;
+    };
+    // Of a template that says it itself nothing is known.
+    if template.contains(&CANARY[..6]) {
+        return;
+    }
+    let (list, map) = (json!([CANARY, CANARY]), json!({ CANARY: CANARY, "n": 3 }));
+    let input = json!({ "brief": { "topic": CANARY, "platforms": list, "map": map }, "params": map, "results": { "a": list }, "item": CANARY });
+    let Ok((_, user)) = prompt.try_on(&input) else { return };
+    let mut rest = user.as_str();
+    let mut outside = String::new();
+    while let Some(start) = rest.find("<data name=\"") {
+        outside.push_str(&rest[..start]);
+        let id =
+            rest[start..].split("id=\"").nth(1).and_then(|tail| tail.split('"').next()).unwrap_or("none");
+        let close = format!("</data id=\"{id}\">");
+        // A marker that the template wrote itself closes nothing.
+        let Some(end) = rest[start..].find(&close) else { return };
+        rest = &rest[start + end + close.len()..];
+    }
+    outside.push_str(rest);
+    assert!(!outside.contains(CANARY), "{template}\n->\n{user}");
+}
+
 /// A prompt template, and a step's input as JSON: it is rendered, or the file
 /// or the input is refused.
 pub fn template(data: &[u8]) {
     let (template, input) = halves(data);
     let Ok(template) = std::str::from_utf8(template) else { return };
+    of_a_workspace(template);
     let input = serde_json::from_slice::<Value>(input).unwrap_or_else(|_| {
         json!({ "brief": { "topic": "a", "platforms": ["x", "y"] }, "params": { "n": 3 }, "results": {} })
     });

@@ -75,6 +75,16 @@ async fn a_workspace_asks_with_its_own_prompt_and_nobody_else_does() {
     let theirs = finished(&bed, ask(&bed, other, "tea").await).await;
     assert_eq!(theirs, (deployments.clone(), false));
     assert!(last().starts_with("<data name=\"about\""), "{}", last());
+    // Two workspaces' own of the same version are two.
+    bed.api.set_prompt(other, &asker, own("Theirs: {{ brief.about }}"), Some(0), "eve").await.unwrap();
+    until("the worker heard of it", async || bed.engine.own_prompt(other, &asker).await.unwrap().is_some())
+        .await;
+    for (workspace, begins) in [(me, "About <data"), (other, "Theirs: <data"), (me, "About <data")] {
+        let known = bed.engine.own_prompt(workspace, &asker).await.unwrap().unwrap();
+        assert!(known.templates.clone().unwrap().user.starts_with(&begins[..5]), "{known:?}");
+        finished(&bed, ask(&bed, workspace, &format!("tea {}", service.ledger().prompts.len())).await).await;
+        assert!(last().starts_with(begins), "{}", last());
+    }
 
     // The same words in another version of the prompt are another question.
     let commented = own("About {{ brief.about }}.{# for the spring #}");
@@ -101,8 +111,12 @@ async fn a_workspace_asks_with_its_own_prompt_and_nobody_else_does() {
         "SELECT concat_ws(' ', action, actor, object, detail->>'version', before_hash IS NOT NULL, after_hash IS NOT NULL)
            FROM audit WHERE action LIKE 'prompt.%' ORDER BY id",
     );
-    let expected =
-        ["prompt.set ada asker 1 f t", "prompt.set ada asker 2 t t", "prompt.reset ada asker 3 t f"];
+    let expected = [
+        "prompt.set ada asker 1 f t",
+        "prompt.set eve asker 1 f t",
+        "prompt.set ada asker 2 t t",
+        "prompt.reset ada asker 3 t f",
+    ];
     assert_eq!(lines.await, expected);
     // What was in force can be looked at, and set again.
     let (old, templates) = bed.api.prompt(me, &asker, Some(1)).await.unwrap();

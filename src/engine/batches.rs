@@ -52,8 +52,8 @@ impl<Q: Clone + Send + 'static, A: Send + 'static> Batches<Q, A> {
     }
 }
 
-/// Writes a batch; a value that Postgres refuses is found by halving, so that
-/// its neighbours are answered.
+/// Writes a batch; a value that Postgres refuses, or a run that this release
+/// cannot read, is found by halving, so that its neighbours are answered.
 fn answer<'a, Q: Clone + Send + 'static, A: Send + 'static, F>(
     store: &'a Store,
     write: &'a F,
@@ -70,7 +70,7 @@ where
                     let _ = tell.send(Ok(answer));
                 }
             }
-            Err(StoreError::Data(_)) if batch.len() > 1 => {
+            Err(StoreError::Data(_) | StoreError::Corrupt { .. }) if batch.len() > 1 => {
                 let rest = batch.split_off(batch.len() / 2);
                 answer(store, write, batch).await;
                 answer(store, write, rest).await;

@@ -16,7 +16,7 @@ use galley_core::plan::Problem;
 use galley_core::run::Run;
 use galley_probe::{Bug, Point, Rescue, planted, point, seen};
 use galley_store::{
-    AttemptKey, Booked, BudgetRow, CallKey, CounterRow, DayRule, Hashes, MoneyWaitRow, OnLedger,
+    AttemptKey, Booked, BudgetRow, CallKey, CounterRow, DayRule, Hashes, MoneyWaitRow, OnLedger, OpenCall,
     ReportedWrite, ReserveWrite, Reserved, SettleWrite, SpendBy, SpendRow, Store, StoreError,
 };
 
@@ -58,6 +58,8 @@ pub enum Funding {
     Overtaken,
     /// There is no room: the sentence says in what.
     Refused(String),
+    /// Another call of the attempt has this number.
+    Taken,
 }
 
 /// A workspace's money at a glance.
@@ -133,6 +135,7 @@ impl Engine {
         point(Point::CallReserved);
         Ok(match reserved {
             Reserved::Overtaken => Funding::Overtaken,
+            Reserved::Taken => Funding::Taken,
             Reserved::Refused(full) => {
                 Funding::Refused(no_room("the next call", &full.name, &full.counter, call.bound_micros))
             }
@@ -448,7 +451,21 @@ async fn with_money(
 /// # Errors
 /// Postgres is away.
 pub async fn charge_lost(engine: &Engine) -> Result<usize, EngineError> {
-    let open = engine.store().lost_calls(LOST_AFTER_S, LOST_BATCH).await?;
+    let (mut charged, mut seen) = (0, None);
+    loop {
+        // Behind those that are under way, however many: they hide nobody.
+        let open = engine.store().lost_calls(LOST_AFTER_S, seen.as_ref(), LOST_BATCH).await?;
+        let full = i64::try_from(open.len()) == Ok(LOST_BATCH);
+        seen = open.last().cloned();
+        charged += charge(engine, open).await?;
+        if !full {
+            return Ok(charged);
+        }
+    }
+}
+
+/// Charges those of the calls whose attempts are over.
+async fn charge(engine: &Engine, open: Vec<OpenCall>) -> Result<usize, EngineError> {
     if open.is_empty() {
         return Ok(0);
     }

@@ -238,7 +238,9 @@ impl Engine {
             if planted(Bug::StaleIsMine) {
                 continue;
             }
-            if mine.contains(&name) && !planted(Bug::UnknownCommitFailed) {
+            // What was reported of the attempt before was not that it goes back.
+            let back = matches!(reports[index].outcome, Outcome::GivenBack);
+            if mine.contains(&name) && !back && !planted(Bug::UnknownCommitFailed) {
                 seen(Rescue::ResultWasMine);
                 metrics::counter!("galley_unknown_commits_recovered_total").increment(1);
                 continue;
@@ -254,7 +256,7 @@ impl Engine {
                     class: "overtaken".into(),
                     message: "finished after the step was taken from it; only the bill was kept".into(),
                     duration_ms: Some(report.duration_ms),
-                    usage: usage.clone(),
+                    usage: storable_usage(usage),
                 });
             }
         }

@@ -69,7 +69,7 @@ pub async fn run_duties(engine: &Engine, stop: &CancellationToken) {
             fund_waiting(engine).await.map(drop)
         }),
         every(engine.config().look_every, stop, "charge lost calls", || async {
-            while charge_lost(engine).await? > 0 {}
+            charge_lost(engine).await?;
             Ok(())
         }),
         every(RESPONSES_EVERY, stop, "forget kept answers", || async {

@@ -23,6 +23,9 @@ use crate::views::{CallReserved, CallSettled, ReserveCall, SettleCall};
 const NO_MONEY: Kind =
     Kind::of_its_own("no-money", "A budget has no room for this call", StatusCode::PAYMENT_REQUIRED);
 
+const NUMBER_TAKEN: Kind =
+    Kind::of_its_own("number-taken", "Another call of the attempt has this number", StatusCode::CONFLICT);
+
 const NOT_RESERVED: Kind = Kind::of_its_own("not-reserved", "No such call is reserved", StatusCode::CONFLICT);
 
 /// Most calls of one attempt.
@@ -56,6 +59,13 @@ pub(crate) async fn reserve(
         Funding::Overtaken => Err(ApiError::new(
             OVERTAKEN,
             "the step was taken from this attempt: cancelled, reaped, or run elsewhere; do not make the call",
+        )),
+        Funding::Taken => Err(ApiError::new(
+            NUMBER_TAKEN,
+            format!(
+                "call {call} of this attempt is settled, or was reserved with another bound; do not make the call, or \
+                 reserve it by the next number"
+            ),
         )),
         Funding::Refused(why) => Err(ApiError::new(
             NO_MONEY,
@@ -113,7 +123,8 @@ fn number(call: u16) -> Result<u16, ApiError> {
     }
 }
 
-fn name(at: &str, name: String) -> Result<String, ApiError> {
+/// The name of a provider or a model.
+pub(crate) fn name(at: &str, name: String) -> Result<String, ApiError> {
     if (1..=MAX_NAME_BYTES).contains(&name.len()) && !name.chars().any(char::is_control) {
         return Ok(name);
     }

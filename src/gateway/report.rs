@@ -13,7 +13,7 @@ use galley_engine::{self as engine, Claimed, Lease, Outcome, Report};
 
 use crate::config::GatewayState;
 use crate::door::Pass;
-use crate::pay::{amount, tokens};
+use crate::pay::{amount, name, tokens};
 use crate::views::{AfterFailure, Bill, Complete, Done, Fail, GiveBack, Recorded};
 
 pub(crate) const OVERTAKEN: Kind =
@@ -163,5 +163,7 @@ fn usage(bill: Bill) -> Result<Usage, ApiError> {
     amount("usage.costMicros", cost_micros)?;
     tokens("usage.tokensIn", tokens_in)?;
     tokens("usage.tokensOut", tokens_out)?;
+    let provider = provider.map(|provider| name("usage.provider", provider)).transpose()?;
+    let model = model.map(|model| name("usage.model", model)).transpose()?;
     Ok(Usage { provider, model, tokens_in, tokens_out, cost_micros, cache_hit, ..Usage::default() })
 }

@@ -76,6 +76,10 @@ impl Targets {
             Ok(url) if !matches!(url.scheme(), "https" | "http") || url.host_str().is_none() => {
                 Err("must begin with https:// or http://".into())
             }
+            // It would be shown to whoever may look at the settings.
+            Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+                Err("must carry no user name and no password: a key has a field of its own".into())
+            }
             Ok(url) if url.query().is_some() || url.fragment().is_some() => {
                 Err("must end with its path: no `?` and no `#`".into())
             }
@@ -210,6 +214,8 @@ mod tests {
             ("https://2130706433/", "not an address of the public internet"),
             ("file:///etc/passwd", "must begin with"),
             ("https://llm.example.com/v1?key=1", "no `?`"),
+            ("https://ada:secret@llm.example.com/v1", "no user name"),
+            ("https://token@llm.example.com/v1", "no user name"),
             ("llm.example.com", "no URL"),
         ] {
             let why = public.check_text(text).unwrap_err();

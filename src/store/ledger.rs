@@ -62,6 +62,9 @@ pub enum Reserved {
     Overtaken,
     /// This counter has no room.
     Refused(CounterRow),
+    /// The attempt has a call of this number that is settled, or of another
+    /// bound: it is another call.
+    Taken,
 }
 
 /// What a call came to.
@@ -94,7 +97,7 @@ pub enum Booked {
 }
 
 /// A reservation that nobody has settled.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct OpenCall {
     /// The workflow.
     pub key: WorkflowKey,
@@ -104,6 +107,8 @@ pub struct OpenCall {
     pub session: i64,
     /// Which call.
     pub call: u16,
+    /// When, as Postgres writes it.
+    pub reserved_at: String,
 }
 
 /// What spend is summed up by.
@@ -142,20 +147,35 @@ pub struct SpendRow {
 
 impl Store {
     /// Reservations of sessions that are over, and older ones of any, oldest
-    /// first. Those of posts wait for what becomes of the post.
+    /// first, behind one that was seen. Those of posts wait for what becomes of
+    /// the post.
     ///
     /// # Errors
     /// Postgres is away.
-    pub async fn lost_calls(&self, older_s: i64, limit: i64) -> Result<Vec<OpenCall>, StoreError> {
+    pub async fn lost_calls(
+        &self,
+        older_s: i64,
+        behind: Option<&OpenCall>,
+        limit: i64,
+    ) -> Result<Vec<OpenCall>, StoreError> {
         let rows = sqlx::query(
-            "SELECT workspace_id, workflow_id, step, epoch, nonce, call, session FROM spend
+            "SELECT workspace_id, workflow_id, step, epoch, nonce, call, session, reserved_at::text FROM spend
               WHERE state = 'reserved' AND account IS NULL
                 AND (reserved_at < galley_now() - $1 * interval '1 s'
                      OR NOT EXISTS (SELECT 1 FROM sessions s WHERE s.id = spend.session AND s.closed_at IS NULL))
-              ORDER BY reserved_at LIMIT $2",
+                AND ($3::text IS NULL OR (reserved_at, workspace_id, workflow_id, step, epoch, nonce, call)
+                                       > ($3::timestamptz, $4, $5, $6, $7, $8, $9))
+              ORDER BY reserved_at, workspace_id, workflow_id, step, epoch, nonce, call LIMIT $2",
         )
         .bind(older_s)
         .bind(limit)
+        .bind(behind.map(|call| call.reserved_at.as_str()))
+        .bind(behind.map(|call| call.key.workspace.0))
+        .bind(behind.map(|call| call.key.workflow.0))
+        .bind(behind.map(|call| call.token.step as i16))
+        .bind(behind.map(|call| call.token.epoch as i32))
+        .bind(behind.map(|call| call.token.nonce.0 as i64))
+        .bind(behind.map(|call| call.call as i16))
         .fetch_all(&mut *self.reader(Scope::Fleet).await?)
         .await?;
         rows.iter()
@@ -169,6 +189,7 @@ impl Store {
                     },
                     call: row.try_get::<i16, _>(5)? as u16,
                     session: row.try_get(6)?,
+                    reserved_at: row.try_get(7)?,
                 })
             })
             .collect()

@@ -187,10 +187,15 @@ pub(crate) async fn send(connection: &mut PgConnection, rows: &[&MessageWrite]) 
         addressed.push(match row.in_reply_to {
             None => (row.to_agent.clone(), row.state),
             Some(request) => match requests.get_mut(&(row.key, request)) {
-                // The first of several answers is the one.
-                Some((asker, open)) => {
-                    let standing = if std::mem::take(open) { Standing::Accepted } else { Standing::Late };
-                    (Some(asker.clone()), Some(standing))
+                // The first of several answers by whom it was for is the one.
+                Some(request) => {
+                    let may = request.to_agent.as_ref().is_none_or(|to| *to == row.from_agent);
+                    let standing = if may && std::mem::take(&mut request.open) {
+                        Standing::Accepted
+                    } else {
+                        Standing::Late
+                    };
+                    (Some(request.asker.clone()), Some(standing))
                 }
                 // Nobody of this workflow asked that: nobody hears it.
                 None => (Some(row.from_agent.clone()), Some(Standing::Late)),
@@ -229,12 +234,20 @@ pub(crate) async fn send(connection: &mut PgConnection, rows: &[&MessageWrite]) 
     Ok(())
 }
 
-/// Closes the requests that are answered here; who asked, and whether it was
-/// open to this agent, of every request that is named.
+/// A request that is answered.
+struct Asked {
+    asker: String,
+    /// Who may answer; `None`: anyone.
+    to_agent: Option<String>,
+    /// It was open, and one who may answers it here.
+    open: bool,
+}
+
+/// Closes the requests that are answered here, and says who asked what is named.
 async fn answer(
     connection: &mut PgConnection,
     rows: &[&MessageWrite],
-) -> Result<HashMap<(WorkflowKey, MessageId), (String, bool)>, StoreError> {
+) -> Result<HashMap<(WorkflowKey, MessageId), Asked>, StoreError> {
     let answers: Vec<_> = rows.iter().filter_map(|row| Some((row, row.in_reply_to?))).collect();
     if answers.is_empty() {
         return Ok(HashMap::new());
@@ -252,7 +265,7 @@ async fn answer(
                 AND (q.to_agent IS NULL OR q.to_agent = a.agent)
           RETURNING q.workflow_id, q.id
          )
-         SELECT DISTINCT q.workspace_id, q.workflow_id, q.id, q.from_agent, hit.id IS NOT NULL
+         SELECT DISTINCT q.workspace_id, q.workflow_id, q.id, q.from_agent, q.to_agent, hit.id IS NOT NULL
            FROM a JOIN messages q USING (workspace_id, workflow_id, id)
                 LEFT JOIN hit ON hit.workflow_id = q.workflow_id AND hit.id = q.id
           WHERE q.kind = 'request'",
@@ -266,7 +279,8 @@ async fn answer(
     found
         .iter()
         .map(|row| {
-            Ok(((key_of(row)?, MessageId(row.try_get(2)?)), (row.try_get(3)?, row.try_get::<bool, _>(4)?)))
+            let asked = Asked { asker: row.try_get(3)?, to_agent: row.try_get(4)?, open: row.try_get(5)? };
+            Ok(((key_of(row)?, MessageId(row.try_get(2)?)), asked))
         })
         .collect()
 }

@@ -28,6 +28,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (17, "figures", include_str!("../../migrations/0017_figures.sql")),
     (18, "savings", include_str!("../../migrations/0018_savings.sql")),
     (19, "prompts", include_str!("../../migrations/0019_prompts.sql")),
+    (20, "sessions_of_the_api", include_str!("../../migrations/0020_sessions_of_the_api.sql")),
 ];
 
 /// The body that `galley_now()` must have outside tests.

@@ -7,7 +7,7 @@
 //! last: nobody can wait for them. Whether there is room is `core::money`'s
 //! word, asked while the counters are locked, for one write after the other.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use galley_core::decide::Token;
 use galley_core::ids::{Nonce, WorkflowKey, WorkspaceId};
@@ -345,20 +345,22 @@ async fn held(connection: &mut PgConnection, writes: &[ReserveWrite]) -> Result<
     Ok(writes.iter().map(|write| holds(&write.call.attempt)).collect())
 }
 
-/// Those of the calls that are in the ledger.
+/// Those of the calls that are in the ledger, with what is reserved for each;
+/// `None`: nothing any more.
 async fn booked(
     connection: &mut PgConnection,
     writes: &[ReserveWrite],
-) -> Result<HashSet<LedgerKey>, StoreError> {
+) -> Result<HashMap<LedgerKey, Option<i64>>, StoreError> {
     let keys: Vec<LedgerKey> = writes.iter().map(|write| ledger_key(&write.call)).collect();
     let query = sqlx::query(
-        "SELECT s.workspace_id, s.workflow_id, s.step, s.epoch, s.nonce, s.call
+        "SELECT s.workspace_id, s.workflow_id, s.step, s.epoch, s.nonce, s.call,
+                CASE s.state WHEN 'reserved' THEN s.reserved_micros END
            FROM unnest($1::uuid[], $2::uuid[], $3::int2[], $4::int4[], $5::int8[], $6::int2[])
                 AS w(workspace_id, workflow_id, step, epoch, nonce, call)
            JOIN spend s USING (workspace_id, workflow_id, step, epoch, nonce, call)",
     );
     let rows = with_keys(query, &keys).fetch_all(connection).await?;
-    rows.iter().map(|row| Ok(key_in(row)?)).collect()
+    rows.iter().map(|row| Ok((key_in(row)?, row.try_get(6)?))).collect()
 }
 
 /// Binds ledger keys, a column each.
@@ -410,12 +412,16 @@ pub(crate) async fn take_room(
     for (write, held) in writes.iter().zip(held) {
         answers.push(if !held {
             Reserved::Overtaken
-        } else if booked.contains(&ledger_key(&write.call)) {
-            Reserved::Yes { warnings: Vec::new() }
+        } else if let Some(there) = booked.get(&ledger_key(&write.call)) {
+            if *there == Some(signed(write.micros)) {
+                Reserved::Yes { warnings: Vec::new() }
+            } else {
+                Reserved::Taken
+            }
         } else {
             match counters.take(&names_of(write), write.micros) {
                 Ok(()) => {
-                    booked.insert(ledger_key(&write.call));
+                    booked.insert(ledger_key(&write.call), Some(signed(write.micros)));
                     new.push(write);
                     Reserved::Yes { warnings: Vec::new() }
                 }

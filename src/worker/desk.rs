@@ -75,6 +75,10 @@ impl Desk for AttemptDesk {
                 "the step was taken from this attempt: nothing was asked",
             )),
             Funding::Refused(why) => Err(StepError::unfunded(why, bound_micros)),
+            Funding::Taken => Err(StepError::permanent(
+                "call_number",
+                format!("the agent made call {call} of this attempt before, or with another bound"),
+            )),
         }
     }
 

@@ -303,6 +303,47 @@ async fn a_request_is_answered_once_or_ends_with_a_clear_state() {
     bed.end().await;
 }
 
+/// Two answer in one transaction, whom it was not for first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_counts_by_whom_it_is_and_not_by_when() {
+    let bed = Bed::new().await;
+    let nothing = |_| async { answer(&json!({})) };
+    let agents = Agents::default().with("asker", retry(3), nothing).with("meddler", retry(3), nothing).with(
+        "expert",
+        retry(3),
+        nothing,
+    );
+    bed.register(&agents).await;
+    let steps = json!([
+        { "name": "ask", "agent": "asker" },
+        { "name": "meddle", "agent": "meddler", "needs": ["ask"] },
+        { "name": "tell", "agent": "expert", "needs": ["ask"] },
+    ]);
+    let key = bed.submit(steps, json!({})).await;
+    let session = bed.session().await;
+    let ask = bed.claim_one(&session, "asker").await;
+    let asked = Saying { timeout_s: Some(600), ..tell(MessageType::Request, "tone?") }.to(agent("expert"));
+    let done = |claim: &galley_engine::Claimed, said: Saying| {
+        Report::of(claim, 1, Outcome::Succeeded(answer(&json!({})).unwrap().saying(said)))
+    };
+    bed.engine.complete(&[done(&ask, asked)]).await.unwrap();
+    let id = sent(&bed, key).await[0].id;
+    let meddle = bed.claim_one(&session, "meddler").await;
+    let expert = bed.claim_one(&session, "expert").await;
+    let both = [("wet", &meddle), ("dry", &expert)]
+        .map(|(word, claim)| done(claim, Saying::answer(id, raw(&json!(word)))));
+    bed.engine.complete(&both).await.unwrap();
+    assert_eq!(
+        standings(&bed, key).await,
+        [
+            ("ask: tone?".to_owned(), Some(Standing::Answered)),
+            ("meddle: wet".to_owned(), Some(Standing::Late)),
+            ("tell: dry".to_owned(), Some(Standing::Accepted)),
+        ]
+    );
+    bed.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repetition_and_an_overtaken_attempt_say_nothing() {
     let bed = Bed::new().await;

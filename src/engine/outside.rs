@@ -222,22 +222,29 @@ impl Engine {
                 _ => over.push(row.entry),
             }
         }
-        if !lost.is_empty() {
-            let reports: Vec<Report> =
-                lost.iter().map(|claim| Report::of(claim, 0, Outcome::GivenBack)).collect();
-            // Reported long ago, or taken: then it is refused, and that is all.
-            let back = self.complete(&reports).await?;
-            let back = back.iter().filter(|recorded| **recorded == crate::Recorded::Yes).count();
-            if back > 0 {
-                seen(Rescue::LeaseNeverArrived);
-                metrics::counter!("galley_leases_lost_total").increment(back as u64);
-                tracing::info!(%session, back, "{back} steps were leased to a worker that never heard so; they are back");
-            }
-        }
+        self.give_back_lost(session, &lost).await?;
         if !over.is_empty() {
             self.store().acknowledge(session, over).await?;
         }
         Ok(())
+    }
+
+    /// Gives back what never arrived; how many were still in force.
+    async fn give_back_lost(&self, session: SessionId, lost: &[Claimed]) -> Result<usize, EngineError> {
+        if lost.is_empty() {
+            return Ok(0);
+        }
+        let reports: Vec<Report> =
+            lost.iter().map(|claim| Report::of(claim, 0, Outcome::GivenBack)).collect();
+        // Reported long ago, or taken: then it is refused, and that is all.
+        let back = self.complete(&reports).await?;
+        let back = back.iter().filter(|recorded| **recorded == crate::Recorded::Yes).count();
+        if back > 0 {
+            seen(Rescue::LeaseNeverArrived);
+            metrics::counter!("galley_leases_lost_total").increment(back as u64);
+            tracing::info!(%session, back, "{back} steps were leased to a worker that never heard so; they are back");
+        }
+        Ok(back)
     }
 
     /// Those of the leases that are not in force: cancelled, overtaken, or
@@ -308,13 +315,26 @@ impl Engine {
     }
 
     /// Closes the session of a worker outside, which reported or gave back all
-    /// it held.
+    /// that it knows of. What was handed to it beyond that is on its way to
+    /// nobody: it goes back first, for a step of a closed session is a crash.
+    /// Answers how many went back.
     ///
     /// # Errors
     /// Postgres is away: the reaper closes it.
-    pub async fn close_outside(&self, session: SessionId) -> Result<(), EngineError> {
-        self.store().close_session(session, None, "drained").await?;
-        Ok(())
+    pub async fn close_outside(&self, session: SessionId) -> Result<usize, EngineError> {
+        let mut back = 0;
+        while let Some(handed) = self.store().renew_outside(session, 0).await? {
+            let lease = |row: &HandedRow| serde_json::from_str::<Lease>(&row.lease).ok();
+            let lost: Vec<Claimed> = handed.iter().filter_map(|row| lease(row)?.claim()).collect();
+            back += self.give_back_lost(session, &lost).await?;
+            let seen = handed.into_iter().map(|row| row.entry).collect();
+            // Once more if a call of its that still waited was handed steps
+            // just now.
+            if self.store().close_outside(session, seen).await? {
+                break;
+            }
+        }
+        Ok(back)
     }
 }
 

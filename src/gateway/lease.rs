@@ -165,15 +165,23 @@ impl Wait {
     /// Those whose input fits; the others fail for good, and nobody sees them.
     async fn check_inputs(&self, claims: Vec<Claimed>) -> Answer {
         let mut good = Vec::with_capacity(claims.len());
-        for claim in claims {
-            match self.schemas_refuse(&claim).await {
-                Ok(None) => good.push(claim),
-                Ok(Some(report)) => drop(self.state.committer.record(report).await?),
-                Err(error) => {
+        let mut rest = claims.into_iter();
+        while let Some(claim) = rest.next() {
+            let refused = match self.schemas_refuse(&claim).await {
+                Ok(None) => {
                     good.push(claim);
-                    self.give_back(&good).await;
-                    return Err(error);
+                    continue;
                 }
+                Ok(Some(report)) => self.state.committer.record(report).await.map(drop),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = refused {
+                // All of them: what nobody gives back is held by a worker that
+                // never hears of it. One that was recorded after all stays so.
+                good.push(claim);
+                good.extend(rest);
+                self.give_back(&good).await;
+                return Err(error);
             }
         }
         Ok(good)

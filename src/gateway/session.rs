@@ -67,7 +67,8 @@ pub(crate) async fn hear(
     }
 }
 
-/// Closes a session. What it still holds goes back, uncounted.
+/// Closes a session. What it still holds goes back, uncounted; so does what was
+/// leased to it and never arrived.
 #[utoipa::path(
     post, path = "/v1/close", operation_id = "close", tag = "sessions",
     request_body = Close,
@@ -80,7 +81,7 @@ pub(crate) async fn close(
 ) -> Result<Json<Done>, ApiError> {
     let carried = state.seal.read_session(&pass, &wish.session)?;
     let holding = held(&state, &pass, &carried, &wish.holding)?;
-    let given_back = give_back_all(&state, &holding).await?;
-    state.engine.close_outside(carried.session).await?;
-    Ok(Json(Done { given_back }))
+    let held = give_back_all(&state, &holding).await?;
+    let lost = state.engine.close_outside(carried.session).await?;
+    Ok(Json(Done { given_back: held + lost }))
 }

@@ -236,6 +236,28 @@ impl Store {
         .await
     }
 
+    /// Closes the session of a worker outside as drained, unless something was
+    /// handed to it beyond the entries that were `seen`. `true` when this call
+    /// closed it.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn close_outside(&self, id: SessionId, seen: Vec<String>) -> Result<bool, StoreError> {
+        self.unit(Scope::Fleet, move |pool| async move {
+            let mut connection = pool.link().await?;
+            let update = sqlx::query(
+                "UPDATE sessions SET closed_at = galley_now(), close_reason = 'drained'
+                  WHERE id = $1 AND closed_at IS NULL AND handed <@ $2::text[]",
+            )
+            .bind(id.0)
+            .bind(seen);
+            let touched = execute(&mut connection, update).await?;
+            connection.done().await?;
+            Ok(touched == 1)
+        })
+        .await
+    }
+
     /// Sessions that are open, or closed and perhaps not yet swept of steps.
     ///
     /// # Errors

@@ -230,8 +230,9 @@ async fn what_a_worker_never_heard_of_goes_back_uncounted() {
     let fourth = gateway.call("lease", &token, &waiting).await["steps"][0].clone();
     assert_eq!(fourth["workflowId"], other.workflow.to_string());
 
-    // A close gives back what is held.
-    let holding = json!([third["lease"], fourth["lease"]]);
+    // A close gives back what is held, and what was on its way: the reply that
+    // had the fourth was lost.
+    let holding = json!([third["lease"]]);
     let closed = gateway.call("close", &token, &json!({ "session": session, "holding": holding })).await;
     assert_eq!(closed, json!({ "givenBack": 2 }));
     for key in [key, other] {
@@ -239,6 +240,29 @@ async fn what_a_worker_never_heard_of_goes_back_uncounted() {
         assert_eq!((step.state, step.attempts, step.crashes), (StepState::Queued, 0, 0));
         bed.api.cancel(key, "ada").await.unwrap();
     }
+
+    // Their inputs cannot be checked: all that were claimed go back, not only
+    // the first.
+    let three = ["one", "two", "three"].map(|name| json!({ "name": name, "agent": "outside", "needs": [] }));
+    let key = bed.submit(json!(three), Value::Null).await;
+    let session = gateway.connect(&token, "outside", 3).await;
+    bed.execute(
+        r#"UPDATE agents SET spec = jsonb_set(spec::jsonb, '{inputSchema}', '{"type": 7}')::json WHERE agent = 'outside'"#,
+    )
+    .await;
+    // It has not read a schema yet.
+    let another = Gateway::of(&bed).await;
+    let begun = bed.api.workflow(key).await.unwrap().run.steps;
+    until("each was claimed and is back", || async {
+        let answer = another.ask("lease", Some(&token), &json!({ "session": session, "max": 3 })).await;
+        assert_eq!(answer.status, 500, "{}", answer.text);
+        let steps = bed.api.workflow(key).await.unwrap().run.steps;
+        let are: Vec<_> = steps.iter().map(|step| (step.state, step.attempts, step.crashes)).collect();
+        assert_eq!(are, [(StepState::Queued, 0, 0); 3]);
+        steps.iter().zip(&begun).all(|(now, then)| now.epoch > then.epoch)
+    })
+    .await;
+    bed.api.cancel(key, "ada").await.unwrap();
     bed.end().await;
 }
 

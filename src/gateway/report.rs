@@ -69,6 +69,12 @@ pub(crate) async fn fail(
         (AfterFailure::Throttled, None, None) => {
             return Err(ApiError::invalid("retryAfterMs", "`throttled` says for how long"));
         }
+        (AfterFailure::Unfunded, None, Some(0)) => {
+            return Err(ApiError::invalid(
+                "neededMicros",
+                "more than 0: a call that costs nothing waits for no money",
+            ));
+        }
         (AfterFailure::Unfunded, None, Some(needed)) => {
             Failure::Unfunded { needed_micros: amount("neededMicros", needed)? }
         }
@@ -120,15 +126,6 @@ async fn record(
     duration_ms: u32,
     mut outcome: Outcome,
 ) -> Result<Recorded, ApiError> {
-    let told = match &outcome {
-        Outcome::Succeeded(_) => Recorded { outcome: "succeeded".into(), class: None, message: None },
-        Outcome::Failed(error) => Recorded {
-            outcome: "failed".into(),
-            class: Some(error.class.clone()),
-            message: Some(error.message.clone()),
-        },
-        Outcome::GivenBack => Recorded { outcome: "given_back".into(), class: None, message: None },
-    };
     let claim = claim_of(lease)?;
     // Before the outcome: what it cost is real, whatever becomes of that.
     let bill = match &mut outcome {
@@ -139,6 +136,18 @@ async fn record(
     if let Some(bill) = bill {
         *bill = state.engine.book_reported(&claim, std::mem::take(bill)).await?;
     }
+    if let Outcome::Failed(error) = &mut outcome {
+        doubt_the_need(state, &claim, error).await?;
+    }
+    let told = match &outcome {
+        Outcome::Succeeded(_) => Recorded { outcome: "succeeded".into(), class: None, message: None },
+        Outcome::Failed(error) => Recorded {
+            outcome: "failed".into(),
+            class: Some(error.class.clone()),
+            message: Some(error.message.clone()),
+        },
+        Outcome::GivenBack => Recorded { outcome: "given_back".into(), class: None, message: None },
+    };
     match state.committer.record(Report::of(&claim, duration_ms, outcome)).await? {
         engine::Recorded::Yes => {
             let took = std::time::Duration::from_millis(duration_ms.into());
@@ -151,6 +160,25 @@ async fn record(
             "the step was taken from this attempt: cancelled, reaped, or run elsewhere; its outcome was dropped, its bill kept",
         )),
     }
+}
+
+/// A step that says it waits for money although every budget has room for it
+/// would be let on at once, and come back for ever: that is an attempt like any
+/// other.
+async fn doubt_the_need(
+    state: &GatewayState,
+    claim: &Claimed,
+    error: &mut StepError,
+) -> Result<(), ApiError> {
+    let Failure::Unfunded { needed_micros } = error.failure else { return Ok(()) };
+    if state.engine.money_left(claim.key()).await?.is_some_and(|room| room < needed_micros) {
+        return Ok(());
+    }
+    error.failure = Failure::Transient;
+    error.message.push_str(
+        " (`unfunded`, but every budget had room for `neededMicros` when this was reported: counted as an attempt)",
+    );
+    Ok(())
 }
 
 /// The claim of a lease.

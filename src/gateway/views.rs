@@ -272,7 +272,8 @@ pub enum AfterFailure {
     /// does not count.
     Throttled,
     /// A budget has no room for the next call (`neededMicros`): the step waits
-    /// for money and goes on by itself; this attempt does not count.
+    /// for money and goes on by itself; this attempt does not count. Where every
+    /// budget has room for the call it is as `transient`.
     Unfunded,
 }
 

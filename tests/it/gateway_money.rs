@@ -111,6 +111,30 @@ async fn a_worker_outside_pays_within_its_budget_and_waits_for_money() {
     let history = bed.finish(key, WorkflowState::Succeeded).await;
     assert_eq!((history.results[&0].usage.cost_micros, counted(&bed).await), (250, (0, 950)));
     assert_eq!(history.workflow.run.steps[0].attempts, 1);
+
+    // It says it waits for money that is there, such as the quota of a provider
+    // of its own: it would be back at once, for ever. That is an attempt.
+    let session = gateway.connect(&token, "outside", 2).await;
+    let key = bed.submit(json!([{ "name": "only", "agent": "outside" }]), Value::Null).await;
+    let waits = |step: &Value, needed: u64| {
+        json!({ "lease": step["lease"], "class": "quota", "message": "mine is empty", "retry": "unfunded",
+            "neededMicros": needed })
+    };
+    let step = gateway.lease_one(&token, &session).await;
+    let nothing = gateway.ask("fail", Some(&token), &waits(&step, 0)).await;
+    assert_eq!((nothing.status, &nothing.body["problems"][0]["at"]), (422, &json!("neededMicros")));
+    let told = gateway.call("fail", &token, &waits(&step, 350)).await;
+    assert!(told["message"].as_str().unwrap().contains("every budget had room"), "{told}");
+    let step = gateway.lease_one(&token, &session).await;
+    assert_eq!(step["attempt"], 2);
+    let told = gateway.call("fail", &token, &waits(&step, 351)).await;
+    assert_eq!(
+        (&told["message"], state_of(&bed, key).await),
+        (&json!("mine is empty"), StepState::WaitingBudget)
+    );
+    let log = attempts(&bed).await;
+    assert_eq!(log[log.len() - 2..], ["failed quota 0", "waiting_budget quota 0"]);
+    bed.api.cancel(key, "ada").await.unwrap();
     bed.end().await;
 }
 

@@ -52,6 +52,9 @@ enum Does {
     Lingers,
     /// Begins to answer, and then something that is no part of it.
     Garbles(&'static str),
+    /// Answers with this head, or begins to stream; then comes what never ends,
+    /// until the caller goes away.
+    Babbles(Option<&'static str>),
 }
 
 /// What was seen from the service's side.
@@ -118,6 +121,16 @@ async fn serve(
     let mut waits = false;
     match does {
         Does::Refuses(status, head, body) => say = wire::response(status, head, body),
+        Does::Babbles(head) => {
+            let stream = format!("{}data: ", wire::stream_head(asked.speaks));
+            let begins = head.map_or(stream, str::to_owned);
+            connection.write_all(begins.as_bytes()).await.unwrap();
+            while connection.write_all(b"and so on ").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let _ = tell.send(Seen::HungUp);
+            return;
+        }
         Does::Says(text) if !asked.streamed => {
             charged.lock().unwrap().push(asked.count(&text));
             say = wire::whole(&asked, &text);
@@ -337,6 +350,27 @@ async fn whatever_goes_wrong_is_told_by_class_in_every_dialect() {
                 };
                 assert_eq!(booked[0].1.input, told, "{at}");
             }
+        }
+    }
+}
+
+/// What never ends is not waited for, however much of it comes: it is collected
+/// in this process.
+#[tokio::test]
+async fn an_event_that_never_ends_is_silence() {
+    let refusal = "HTTP/1.1 500 No\r\nconnection: close\r\ncontent-type: text/plain\r\n\r\n";
+    for (_, name, base) in DIALECTS {
+        for head in [None, Some(refusal)] {
+            let mut service = Service::start([Does::Babbles(head)]).await;
+            let books: Arc<Books> = Arc::default();
+            let registry = registry(&service, name, base, json!({ "idle_timeout_ms": 100 }));
+            let mut step = writing(&books);
+            step.timeout = Duration::from_secs(5);
+            let error = agent(&registry, "content_creator").run(step).await.unwrap_err();
+            assert!(error.message.contains("ended within 200ms"), "{name}: {error}");
+            assert_eq!((error.class.as_str(), error.failure), ("provider_timeout", Failure::Transient));
+            service.asked().await;
+            service.hung_up().await;
         }
     }
 }

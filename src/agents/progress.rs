@@ -2,6 +2,7 @@
 //! cancelled step, a lost session, a deadline) still knows what it is known to
 //! cost.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use galley_core::money::Tokens;
@@ -25,16 +26,25 @@ pub struct Heard {
 
 /// The state of one call, shared by whoever makes it and whoever pays for it.
 #[derive(Debug, Default)]
-pub struct Progress(Mutex<Heard>);
+pub struct Progress {
+    heard: Mutex<Heard>,
+    /// Frames that ended, comments and empty ones among them.
+    ended: AtomicU64,
+}
 
 impl Progress {
     /// What was heard so far.
     pub fn heard(&self) -> Heard {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many frames ended so far, whatever was in them.
+    pub(crate) fn ended(&self) -> u64 {
+        self.ended.load(Ordering::Relaxed)
     }
 
     fn hear(&self, hear: impl FnOnce(&mut Heard)) {
-        hear(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        hear(&mut self.heard.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -47,6 +57,7 @@ pub(crate) struct Listener {
 
 impl ChatFrameSink for Listener {
     fn on_frame(&self, _: &FrameCtx, frame: RawFrameRef<'_>) {
+        self.progress.ended.fetch_add(1, Ordering::Relaxed);
         self.progress.hear(|heard| {
             // A comment, or what is no event at all.
             if frame.data.is_empty() {

@@ -8,8 +8,11 @@
 //! silence is told from work, and whoever hangs up does so at once. A stream
 //! that ends before its answer did is no answer, whatever was in it.
 //!
-//! A known limit of genai 0.7: a response that is not streamed is read whole
-//! before anything can look at its size; the step's timeout is the bound.
+//! Known limits of genai 0.7, and of reqwest under it, which lets nobody count
+//! what comes through a connection: a response that is not streamed is read
+//! whole before anything can look at its size, the step's timeout is the bound;
+//! within a stream, an event that does not end, or the body of a refusal, is
+//! collected for twice the idle timeout.
 
 use std::fmt;
 use std::sync::Arc;
@@ -490,15 +493,37 @@ impl Remote {
         Ok(asked.map_err(|error| self.classify(&error))?.stream)
     }
 
+    /// The next event. Bytes are no sign of life: an event that does not end is
+    /// collected in memory. Twice the idle timeout, so that the head of a
+    /// response and its first event may each take their time.
+    async fn next(
+        &self,
+        stream: &mut ChatStream,
+        request: &Request<'_>,
+    ) -> Result<Option<ChatStreamEvent>, CallError> {
+        let patience = self.idle_timeout.saturating_mul(2);
+        let mut ended = request.progress.ended();
+        loop {
+            match tokio::time::timeout(patience, stream.next()).await {
+                Ok(event) => return event.transpose().map_err(|error| self.classify(&error)),
+                // Comments, such as a service sends while it thinks.
+                Err(_) if request.progress.ended() > ended => ended = request.progress.ended(),
+                Err(_) => {
+                    let message = format!("no event of the provider's stream ended within {patience:?}");
+                    return Err(CallError::unknown(StepError::transient("provider_timeout", message)));
+                }
+            }
+        }
+    }
+
     /// Listens to the answer as it comes. Dropping the future hangs up.
     async fn heard(&self, mut stream: ChatStream, request: &Request<'_>) -> Result<Said, CallError> {
         let mut text = String::new();
         let end = loop {
-            match stream.next().await {
-                Some(Ok(ChatStreamEvent::Chunk(part))) => text.push_str(&part.content),
-                Some(Ok(ChatStreamEvent::End(end))) => break Some(end),
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Err(self.classify(&error)),
+            match self.next(&mut stream, request).await? {
+                Some(ChatStreamEvent::Chunk(part)) => text.push_str(&part.content),
+                Some(ChatStreamEvent::End(end)) => break Some(end),
+                Some(_) => {}
                 None => break None,
             }
             if text.len() > LARGEST_ANSWER {

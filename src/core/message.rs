@@ -22,6 +22,9 @@ use crate::ticket::{LAST_PRIORITY, Priority};
 pub const MOST_MESSAGES: usize = 32;
 /// Most entries one step may write into the shared context.
 pub const MOST_ENTRIES: usize = 32;
+/// Most messages and context entries that the steps of one workflow may write.
+/// Whoever claims a step of it reads them.
+pub const MOST_SAID: u32 = 4_096;
 /// Longest content of a message, and longest value of an entry, in bytes of JSON.
 pub const MOST_BYTES: usize = 16 << 10;
 /// What of a workflow's messages is put to one attempt, in bytes: the newest.

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use galley_core::decide::{Event, Token};
 use galley_core::ids::{AgentType, SessionId, StepIndex, WorkflowKey};
+use galley_core::message::MOST_SAID;
 use galley_core::report::{Failure, StepError, StepOutput, Usage};
 use galley_core::ticket::Ticket;
 use galley_probe::{Bug, Point, Rescue, planted, point, seen};
@@ -190,6 +191,12 @@ impl Engine {
                 Verdict::Unstorable(why) => {
                     let told = format!("the output cannot be stored: {why}");
                     Some(StepError::permanent("unstorable_output", told))
+                }
+                Verdict::Overtaken(Overtaken::Silenced) => {
+                    let told = format!(
+                        "the steps of its workflow have said as much as they may, {MOST_SAID} things"
+                    );
+                    Some(StepError::permanent("bad_message", told))
                 }
                 Verdict::Overtaken(what @ Overtaken::Context) => {
                     Some(StepError::transient("context_conflict", what.to_string()))

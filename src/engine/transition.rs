@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use galley_core::decide::{Death, Effect, Event, Facts, LetterEnd, Refusal, decide};
 use galley_core::ids::{AgentType, StepIndex, WorkflowKey};
-use galley_core::message::Says;
+use galley_core::message::{MOST_SAID, Says};
 use galley_core::plan::Plan;
 use galley_core::publish::PostState;
 use galley_core::run::{Run, StepState, WorkflowState};
@@ -490,6 +490,13 @@ fn decide_one(
     let mut verdicts = Vec::with_capacity(events.len());
     for &index in events {
         let event = &commands[index].event;
+        if let Record::Result(_, says) = &commands[index].record
+            && says.count() > 0
+            && draft.run.said.saturating_add(says.count()) > MOST_SAID
+        {
+            verdicts.push((index, Verdict::Overtaken(Overtaken::Silenced)));
+            continue;
+        }
         let judged = unfenced(&mut draft.run, event.clone());
         match decide(&draft.plan, &mut draft.run, judged, &facts) {
             Ok(mut follows) => {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use galley_agents::StepContext;
 use galley_api::views::Role;
 use galley_core::ids::{AgentType, WorkflowKey};
-use galley_core::message::{Message, MessageType, Remembering, Saying, Standing};
+use galley_core::message::{MOST_MESSAGES, MOST_SAID, Message, MessageType, Remembering, Saying, Standing};
 use galley_core::report::{StepError, StepOutput};
 use galley_core::run::WorkflowState;
 use galley_engine::{Outcome, Recorded, Report, time_out_requests};
@@ -300,6 +300,26 @@ async fn a_request_is_answered_once_or_ends_with_a_clear_state() {
     bed.api.cancel(key, "ada").await.unwrap();
     bed.finish(key, WorkflowState::Cancelled).await;
     assert_eq!(standings(&bed, key).await, [("late: day?".to_owned(), Some(Standing::Unanswered))]);
+    bed.end().await;
+}
+
+/// Whoever claims a step reads what was said: that has an end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_workflow_says_so_much_and_no_more() {
+    let mut bed = Bed::new().await;
+    let agents = Agents::default().with("gossip", retry(3), |_| async {
+        let say = |done: StepOutput, _| done.saying(tell(MessageType::Notification, "psst"));
+        Ok((0..MOST_MESSAGES).fold(answer(&json!({}))?, say))
+    });
+    bed.serve(&agents).await;
+    let full = MOST_SAID as usize / MOST_MESSAGES;
+    let steps: Value =
+        (0..=full).map(|n| json!({ "name": format!("s{n}"), "agent": "gossip", "optional": true })).collect();
+    let key = bed.submit(steps, json!({})).await;
+    bed.finish(key, WorkflowState::Succeeded).await;
+    assert_eq!(sent(&bed, key).await.len(), MOST_SAID as usize);
+    let refused = "SELECT count(*) FROM attempts WHERE outcome = 'failed' AND class = 'bad_message'";
+    assert_eq!(bed.count(refused).await, 1);
     bed.end().await;
 }
 

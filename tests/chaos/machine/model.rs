@@ -214,7 +214,8 @@ impl Model {
         let workflow = &mut self.workflows[workflow];
         let step = &mut workflow.steps[index];
         if step.holder != Some(attempt) {
-            return recorded;
+            // Whoever reported it before did not give it back.
+            return recorded && end != End::Unstarted;
         }
         self.attempts[attempt].recorded = end != End::Unstarted;
         match end {

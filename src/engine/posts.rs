@@ -8,7 +8,6 @@ use galley_core::ids::SessionId;
 use galley_core::ids::{AgentType, ApprovalId, PostId, WorkflowKey, WorkspaceId};
 use galley_core::publish::{PUBLISHER, PostContent, PostState};
 use galley_core::report::Usage;
-use galley_core::run::StepState;
 use galley_probe::{Bug, Point, Rescue, planted, point, seen};
 use galley_store::{
     ApprovalFilter, ApprovalRow, AttemptKey, Hashes, PostOp, PostRow, PublicationEventRow, PublicationRow,
@@ -407,13 +406,6 @@ impl Engine {
                 Verdict::Refused(Refusal::MayBeOut(_)) => {
                     return Err(EngineError::Conflict(format!(
                         "post {} is on its way out or may be out already; nothing was changed",
-                        post.id
-                    )));
-                }
-                Verdict::Refused(Refusal::NotWaiting(StepState::WaitingBudget)) => {
-                    return Err(EngineError::Conflict(format!(
-                        "post {} waits for money and asks nobody now; nothing was changed: edit it without approving \
-                         along, or raise the budget",
                         post.id
                     )));
                 }

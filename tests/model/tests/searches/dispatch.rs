@@ -20,16 +20,6 @@ themes! {
     restore_crashes: "restore, crashes",
 }
 
-#[test]
-fn every_rescue_is_seen_by_some_theme() {
-    for witness in Witness::ALL {
-        assert!(
-            THEMES.iter().any(|(_, protocol)| protocol.witnesses.contains(witness)),
-            "{witness:?} is seen by no theme"
-        );
-    }
-}
-
 /// "Nothing is stuck" and "the workflow settles" mean what they say only if the
 /// system cannot go round for ever; see stateright's note on `eventually`.
 #[test]

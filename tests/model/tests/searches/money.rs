@@ -21,16 +21,6 @@ themes! {
     a_cancel_and_a_repair: "a cancel and a repair",
 }
 
-#[test]
-fn every_rescue_is_seen_by_some_theme() {
-    for witness in Witness::ALL {
-        assert!(
-            THEMES.iter().any(|(_, model)| model.witnesses.contains(witness)),
-            "{witness:?} is seen by no theme"
-        );
-    }
-}
-
 /// "Nothing is stuck" and "everything settles" mean what they say only if the
 /// system cannot go round for ever.
 #[test]

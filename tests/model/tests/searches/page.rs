@@ -15,7 +15,7 @@ pub(crate) fn holds(name: &str, model: &impl Searched) -> Explored {
     seen
 }
 
-/// A test per theme, and one that none is forgotten.
+/// A test per theme; and that none is forgotten, and no rescue goes unseen.
 macro_rules! themes {
     ($($test:ident: $name:literal,)+) => {
         $(#[test]
@@ -27,6 +27,16 @@ macro_rules! themes {
         fn every_theme_is_searched() {
             let named: Vec<_> = THEMES.iter().map(|(name, _)| *name).collect();
             assert_eq!(named, [$($name),+]);
+        }
+
+        #[test]
+        fn every_rescue_is_seen_by_some_theme() {
+            for witness in Witness::ALL {
+                assert!(
+                    THEMES.iter().any(|(_, model)| model.witnesses.contains(witness)),
+                    "{witness:?} is seen by no theme"
+                );
+            }
         }
     };
 }

@@ -260,6 +260,12 @@ impl Mean {
         let mean = (self.mean * self.runs + sum) / (self.runs + weight);
         Self { mean, runs: self.runs + weight.min(most) }
     }
+
+    /// No more than it can be: a mean of means may miss its limits by a
+    /// rounding, and the square root of what is below 0 is no number.
+    fn within(self, low: f64, high: f64) -> Self {
+        Self { mean: self.mean.clamp(low, high), ..self }
+    }
 }
 
 struct Belief {
@@ -297,12 +303,12 @@ fn beliefs(candidates: &[Candidate<'_>], weights: &Weights) -> Vec<Belief> {
         .map(|(index, (own, global))| Belief {
             rating: Mean::expected(expected[index], AUTHOR)
                 .seen(global.rating_sum, global.rating_weight, OTHERS)
-                .seen(own.rating_sum, own.rating_weight, f64::INFINITY),
-            success: Mean::expected(NEW_SUCCESS, AUTHOR).seen(global.successes, global.weight, OTHERS).seen(
-                own.successes,
-                own.weight,
-                f64::INFINITY,
-            ),
+                .seen(own.rating_sum, own.rating_weight, f64::INFINITY)
+                .within(1.0, 5.0),
+            success: Mean::expected(NEW_SUCCESS, AUTHOR)
+                .seen(global.successes, global.weight, OTHERS)
+                .seen(own.successes, own.weight, f64::INFINITY)
+                .within(0.0, 1.0),
             cost: costs[index],
             latency: latencies[index],
         })

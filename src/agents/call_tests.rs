@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use galley_core::choice::{Observed, Weights};
+use galley_core::ids::WorkspaceId;
 use serde_json::json;
 use tokio::sync::Notify;
 
@@ -62,7 +63,8 @@ fn priced() -> Configured {
     let config: ProviderConfig = serde_json::from_value(json!({})).unwrap();
     let mut providers = Providers::new(config, prices).unwrap();
     providers.add(Offline::new(OfflineConfig::default()));
-    providers.configured(&[Candidate::try_from("offline".to_owned()).unwrap()]).remove(0)
+    let named = [Candidate::try_from("offline".to_owned()).unwrap()];
+    providers.configured_for(WorkspaceId(Default::default()), &named, &[]).unwrap().remove(0)
 }
 
 #[tokio::test]

@@ -48,17 +48,23 @@ impl LlmAgent {
     /// [`RegisterError::NoModel`]: better at the start than as a dead letter
     /// per step.
     pub fn new(definition: Definition, providers: Arc<Providers>) -> Result<Self, RegisterError> {
-        if providers.configured(definition.models()).is_empty() {
-            let candidates: Vec<String> = definition.models().iter().map(ToString::to_string).collect();
+        if !providers.may_answer(definition.models()) {
+            let candidates = candidates(&definition);
             let configured: Vec<&str> = providers.names().collect();
             return Err(RegisterError::NoModel {
                 agent: definition.spec().agent.clone(),
-                candidates: candidates.join(", "),
+                candidates,
                 configured: if configured.is_empty() { "none".into() } else { configured.join(", ") },
             });
         }
         Ok(Self { definition, providers, prompts: OwnPrompts::default() })
     }
+}
+
+/// An agent's models, for people.
+fn candidates(definition: &Definition) -> String {
+    let named: Vec<String> = definition.models().iter().map(ToString::to_string).collect();
+    named.join(", ")
 }
 
 #[async_trait]
@@ -181,7 +187,11 @@ impl Attempt<'_> {
         if self.candidates.is_empty() {
             return Err(StepError::permanent(
                 "no_model",
-                "none of the agent's models has a configured provider",
+                format!(
+                    "none of its models ({}) has a provider here; bring the workspace's own with `galley provider \
+                     set`, then replay the dead letter",
+                    candidates(self.definition)
+                ),
             ));
         }
         let asks = match self.candidates.as_slice() {

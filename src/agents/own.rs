@@ -29,6 +29,9 @@ pub struct OwnRules {
     /// How long one may be silent within a call, milliseconds; absent: two
     /// minutes.
     pub idle_timeout_ms: Option<u64>,
+    /// Whether they are enough: an agent may start although none of its models
+    /// has a provider of the deployment.
+    pub suffice: bool,
 }
 
 /// Those that are kept, with the version they were made from.
@@ -41,6 +44,11 @@ pub(crate) struct OwnEntries {
 impl OwnEntries {
     pub(crate) fn new(rules: OwnRules) -> Self {
         Self { rules, made: Mutex::default() }
+    }
+
+    /// Whether an agent may live on them alone.
+    pub(crate) fn suffice(&self) -> bool {
+        self.rules.suffice
     }
 
     /// The provider, ready to be asked.

@@ -255,15 +255,20 @@ impl Providers {
         self.entries.keys().map(String::as_str)
     }
 
-    /// The candidates whose provider is configured, in their order. A stand-in
-    /// is one only where there is no other.
-    pub fn configured(&self, candidates: &[Candidate]) -> Vec<Configured> {
-        let all = candidates.iter().filter_map(|candidate| self.of_the_deployment(candidate));
-        without_stand_ins(all.collect())
+    /// Whether somebody may answer one of these: a provider of the deployment,
+    /// or, where those suffice, one that a workspace can bring.
+    pub(crate) fn may_answer(&self, candidates: &[Candidate]) -> bool {
+        let brought =
+            |candidate: &Candidate| self.own.suffice() && Dialect::of(&candidate.provider).is_some();
+        candidates
+            .iter()
+            .any(|candidate| self.entries.contains_key(&candidate.provider) || brought(candidate))
     }
 
-    /// The same for one workspace: its own providers stand in place of the
-    /// deployment's of their name, and what it says they cost comes first.
+    /// The candidates whose provider is configured, in their order. A stand-in
+    /// is one only where there is no other. A workspace's own providers stand in
+    /// place of the deployment's of their name, and what it says they cost comes
+    /// first.
     ///
     /// # Errors
     /// One of its own that is a candidate cannot be used.

@@ -45,7 +45,8 @@ pub enum RegisterError {
     /// None of the agent's model candidates has a configured provider.
     #[error(
         "agent `{agent}`: none of its models ({candidates}) has a configured provider (configured: {configured}): \
-         configure one, or add a configured one to `models`"
+         configure one, add a configured one to `models`, or say that workspaces bring their own \
+         (GALLEY_PROVIDERS_FROM_WORKSPACES)"
     )]
     NoModel {
         /// The agent.

@@ -8,7 +8,7 @@ use galley_core::report::{Failure, StepError, StepOutput, Usage};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::testing::{agent, input, step};
+use crate::testing::{agent, built_in, example_brief, input, step};
 use crate::{Definitions, FnAgent, ProviderConfig, Providers, RegisterError, Registry, output};
 
 #[allow(clippy::needless_pass_by_value, reason = "so that a call reads as the spec it makes")]
@@ -71,8 +71,27 @@ fn definitions_without_a_configured_provider_are_refused_at_the_start() {
     assert_eq!(
         error.to_string(),
         "agent `analytics`: none of its models (openai, offline) has a configured provider \
-         (configured: none): configure one, or add a configured one to `models`"
+         (configured: none): configure one, add a configured one to `models`, or say that workspaces bring their \
+         own (GALLEY_PROVIDERS_FROM_WORKSPACES)"
     );
+}
+
+#[tokio::test]
+async fn where_workspaces_bring_their_providers_a_step_without_one_says_so() {
+    let registry = built_in(json!({ "offline": { "enabled": false }, "own": { "suffice": true } }));
+    let input = input(example_brief(), json!({}), json!({}), None);
+    let error = agent(&registry, "strategy").run(step("strategy", input)).await.unwrap_err();
+    assert_eq!((error.class.as_str(), error.failure), ("no_model", Failure::Permanent));
+    assert_eq!(
+        error.message,
+        "none of its models (openai, anthropic, gemini, ollama, offline) has a provider here; bring the \
+         workspace's own with `galley provider set`, then replay the dead letter"
+    );
+    // What no workspace can bring is a mistake all the same.
+    let config = json!({ "offline": { "enabled": false }, "own": { "suffice": true } });
+    let config = serde_json::from_value(config).unwrap();
+    let providers = Providers::new(config, crate::Prices::built_in().unwrap()).unwrap();
+    assert!(!providers.may_answer(&["house".to_owned().try_into().unwrap()]));
 }
 
 #[tokio::test]

@@ -174,6 +174,8 @@ config! {
         idle_timeout_ms: u64 = "120000", "GALLEY_PROVIDER_IDLE_TIMEOUT_MS";
         /// Whether those at `http://` URLs speak HTTP/2, many calls over one connection; at `https://` URLs both sides say what they speak.
         http2: bool = "false", "GALLEY_PROVIDER_HTTP2";
+        /// Whether workspaces bring their own (`galley provider set`): then a worker starts although an agent's models have none of the deployment's.
+        from_workspaces: bool = "false", "GALLEY_PROVIDERS_FROM_WORKSPACES";
         /// Whether the built-in provider of sample copy may answer.
         offline_enabled: bool = "true", "GALLEY_OFFLINE_ENABLED";
         /// Milliseconds it waits before it answers.

@@ -220,7 +220,11 @@ fn providers(config: &Providers, allow_private: bool) -> Result<ProviderConfig, 
             rubbish: config.offline_rubbish,
         },
     };
-    let own = OwnRules { allow_private, idle_timeout_ms: Some(config.idle_timeout_ms) };
+    let own = OwnRules {
+        allow_private,
+        idle_timeout_ms: Some(config.idle_timeout_ms),
+        suffice: config.from_workspaces,
+    };
     Ok(ProviderConfig { offline, openai, anthropic, gemini, ollama, own })
 }
 

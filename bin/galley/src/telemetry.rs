@@ -9,7 +9,11 @@ use std::sync::Mutex;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::layer::{Filter, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Address, Log, LogFormat};
 use crate::exit::Exit;
@@ -36,20 +40,22 @@ pub(crate) enum LogTo {
 /// # Errors
 /// A filter that is none.
 pub(crate) fn start_logging(log: &Log, to: LogTo) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&log.filter).map_err(|error| {
-        Failure::usage("setting log.filter has a value that cannot be used")
-            .detail(format!("`{}`: {error}", log.filter))
-            .hint("write a level such as `info`, or directives such as `info,galley_engine=debug`")
-    })?;
+    let wanted = wanted(&log.filter)?;
     let colours = matches!(to, LogTo::Stderr) && std::io::stderr().is_terminal() && !no_color();
     let writer = match to {
         LogTo::Stderr => BoxMakeWriter::new(std::io::stderr),
         LogTo::File(file) => BoxMakeWriter::new(Mutex::new(file)),
     };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     match log.format {
-        LogFormat::Human => lines.with_target(false).with_ansi(colours).init(),
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(true).init(),
+        LogFormat::Human => {
+            let lines = lines.with_target(false).with_ansi(colours);
+            tracing_subscriber::registry().with(lines.with_filter(wanted)).init();
+        }
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_current_span(true);
+            tracing_subscriber::registry().with(lines.with_filter(wanted)).init();
+        }
     }
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -59,6 +65,24 @@ pub(crate) fn start_logging(log: &Log, to: LogTo) -> Result<(), Failure> {
         usual(panic);
     }));
     Ok(())
+}
+
+/// Which lines are written: those of the filter, and none of the library that
+/// talks to model providers, whatever the filter says. It logs what they
+/// answer as it came, and a provider may answer with the key it refused or
+/// with the words of a sealed workspace. What matters of it the agents log
+/// themselves, without.
+fn wanted<S>(filter: &str) -> Result<impl Filter<S> + Send + Sync + 'static, Failure>
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+{
+    let asked = EnvFilter::try_new(filter).map_err(|error| {
+        Failure::usage("setting log.filter has a value that cannot be used")
+            .detail(format!("`{filter}`: {error}"))
+            .hint("write a level such as `info`, or directives such as `info,galley_engine=debug`")
+    })?;
+    let tells = |target: &str| target.split("::").next() != Some("genai");
+    Ok(asked.and(filter_fn(move |line| tells(line.target()))))
 }
 
 fn no_color() -> bool {
@@ -123,4 +147,42 @@ fn cannot_listen(what: &str, address: SocketAddr, why: &str, another: &str, or: 
     )
     .detail(why)
     .hint(format!("stop what listens there, or choose another address: {another}, or {or}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_providers_answer_is_no_log_line_whatever_the_filter() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let layer = tracing_subscriber::fmt::layer().with_writer(move || writer.clone());
+        let filter = wanted("trace,genai::adapter=trace").ok().unwrap();
+        let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter));
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(target: "genai::adapter::adapters::anthropic::streamer", "wrong key sk-1");
+            tracing::trace!(target: "genai", "wrong key sk-1");
+            tracing::debug!(target: "genailike", "told");
+        });
+        let told = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(told.contains("told") && !told.contains("sk-1"), "{told}");
+        assert!(wanted::<tracing_subscriber::Registry>("a=b=c").is_err());
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use galley_core::money::{Price, Tokens};
 use galley_core::report::StepError;
@@ -19,6 +20,10 @@ use crate::provider::{Answer, Bill, CallError, Configured, Message, Request};
 /// Tokens that a provider adds to every message of its own.
 const PER_MESSAGE: usize = 32;
 
+/// A step that gives a provider less time than this says nothing about the
+/// provider when that is over: it is shared with workspaces that are patient.
+const FAIR: Duration = Duration::from_secs(10);
+
 /// What a call came to.
 #[derive(Debug)]
 pub(crate) struct Called {
@@ -29,7 +34,7 @@ pub(crate) struct Called {
     /// What it cost, an estimate included.
     pub(crate) cost_micros: u64,
     /// How long it took.
-    pub(crate) took: std::time::Duration,
+    pub(crate) took: Duration,
 }
 
 /// How an answer is sampled, with a cap wherever tokens cost something.
@@ -91,6 +96,8 @@ pub(crate) async fn call(
     to.breaker.begin(begun.into_std());
     let answered = within(deadline, &step.cancelled, async { Ok(to.provider.complete(request).await) }).await;
     let took = begun.elapsed();
+    // Cancelled, or hung up on before anybody could expect an answer.
+    let was_cut = answered.as_ref().is_err_and(|ended| ended.class == "cancelled" || took < FAIR);
     let answered = answered.unwrap_or_else(|ended| Err(CallError::unknown(ended)));
     let (answer, bill) = match answered {
         Ok(answer) => {
@@ -103,7 +110,7 @@ pub(crate) async fn call(
         Err(CallError { error, bill }) => (Err(error), bill),
     };
     match &answer {
-        Err(error) if error.class == "cancelled" => {}
+        Err(_) if was_cut => {}
         Err(error) if is_the_providers(error) => to.breaker.failed(Instant::now().into_std()),
         _ => to.breaker.answered(),
     }

@@ -33,6 +33,11 @@ const SHOWN_BACK: usize = 8 * 1024;
 /// How often somebody looks whether another attempt got the answer.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// The end of a step's time in which nothing is asked any more, at most; a tenth
+/// of a short one. Whoever is cut off from outside cannot say what a call cost,
+/// nor whose fault it was.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// An agent defined as data.
 #[derive(Debug)]
 pub struct LlmAgent {
@@ -78,6 +83,9 @@ impl Agent for LlmAgent {
     }
 
     async fn run(&self, step: StepContext) -> Result<StepOutput, StepError> {
+        // One deadline for all that the attempt waits for: a repair does not
+        // get more time.
+        let deadline = Instant::now() + (step.timeout - (step.timeout / 10).min(LAST_WORDS));
         // What is in force now holds for the whole attempt, its repair included.
         let own = step.desk.own_prompt().await?;
         let own = own.map(|own| self.prompts.of(step.workspace, own)).transpose()?;
@@ -93,9 +101,7 @@ impl Agent for LlmAgent {
             prompt_version,
             candidates,
             question: vec![Message::new(Role::System, system), Message::new(Role::User, user)],
-            // One deadline for all calls of the attempt: a repair does not get
-            // more time.
-            deadline: Instant::now() + step.timeout,
+            deadline,
             step: &step,
             bill: Usage::default(),
             calls: 0,
@@ -130,6 +136,13 @@ enum Asked {
     Output(Box<RawValue>),
     /// Another model may do better.
     Next(StepError),
+    /// There was no money for it any more; another may cost less.
+    Unfunded {
+        /// In which budget.
+        error: StepError,
+        /// What it may cost at most.
+        needed_micros: u64,
+    },
     /// This attempt is over.
     Over(StepError),
 }
@@ -150,19 +163,27 @@ impl Attempt<'_> {
         self.bill.provider = Some(chosen.provider.name().to_owned());
         self.bill.model = Some(chosen.model.clone());
 
-        let ttl = self.definition.cache_ttl().filter(|_| !chosen.provider.is_stand_in());
+        let mut ttl = self.definition.cache_ttl().filter(|_| !chosen.provider.is_stand_in());
         let key = self.key(choice.index);
         if ttl.is_some()
             && let Some(kept) = self.kept(&key).await?
         {
-            self.bill.model = Some(kept.model.clone());
-            self.bill.cache_hit = true;
-            if let Some(deliberation) = &mut self.bill.deliberation {
-                deliberation.saved_micros = kept.cost_micros;
+            match self.definition.read(&kept.output, &self.step.input) {
+                Ok(output) => {
+                    self.bill.model = Some(kept.model);
+                    self.bill.cache_hit = true;
+                    if let Some(deliberation) = &mut self.bill.deliberation {
+                        deliberation.saved_micros = kept.cost_micros;
+                    }
+                    return Ok(output);
+                }
+                // The same text may be asked for inputs that differ in what the
+                // prompt does not show, and the definition may be a newer one.
+                Err(mismatch) => {
+                    tracing::debug!(agent = %self.step.agent, "a kept answer is for another input: {mismatch}");
+                    ttl = None;
+                }
             }
-            return RawValue::from_string(kept.output).map_err(|error| {
-                StepError::transient("bad_output", format!("a kept answer is no JSON: {error}"))
-            });
         }
         let done = self.ask_in_order(&order).await;
         if let Some(ttl) = ttl {
@@ -301,11 +322,17 @@ impl Attempt<'_> {
 
     /// Asks the models one after the other until one answers.
     async fn ask_in_order(&mut self, order: &[usize]) -> Result<Box<RawValue>, StepError> {
-        let mut last = None;
+        let (mut last, mut unfunded) = (None, None);
         for (place, index) in order.iter().enumerate() {
             match self.ask(*index).await {
                 Asked::Output(output) => return Ok(output),
                 Asked::Over(error) => return Err(error),
+                Asked::Unfunded { error, needed_micros } => {
+                    // It goes on when there is money for the cheapest.
+                    if unfunded.as_ref().is_none_or(|(_, least)| needed_micros < *least) {
+                        unfunded = Some((error, needed_micros));
+                    }
+                }
                 Asked::Next(error) => {
                     if let Some(next) = order.get(place + 1).map(|next| &self.candidates[*next].name) {
                         let failed = &self.candidates[*index].name;
@@ -319,7 +346,11 @@ impl Attempt<'_> {
                 }
             }
         }
-        Err(last.unwrap_or_else(|| StepError::permanent("no_model", "there was no model to ask")))
+        let unfunded = unfunded.map(|(error, _)| error);
+        // Waiting for money is no attempt. One that has paid is: it would pay
+        // again each time it goes on, and nobody would count how often.
+        let error = if self.bill.cost_micros == 0 { unfunded.or(last) } else { last.or(unfunded) };
+        Err(error.unwrap_or_else(|| StepError::permanent("no_model", "there was no model to ask")))
     }
 
     /// Asks one model, with one repair.
@@ -331,6 +362,7 @@ impl Attempt<'_> {
         self.bill.provider = Some(to.provider.name().to_owned());
         self.bill.model = Some(to.model.clone());
         let mut round = 0;
+        let mut wrong: Option<Mismatch> = None;
         let ended = loop {
             let progress = Arc::default();
             let request = Request {
@@ -346,11 +378,24 @@ impl Attempt<'_> {
                 progress: &progress,
             };
             let number = self.calls;
-            self.calls += 1;
             let called = match call(self.step, &to, &request, number, self.deadline).await {
                 Ok(called) => called,
-                Err(error) => return Asked::Over(error),
+                Err(error) => match (error.failure, &wrong) {
+                    (Failure::Unfunded { needed_micros }, None) => {
+                        return Asked::Unfunded { error, needed_micros };
+                    }
+                    // What it wrote is paid for and of no use: an attempt.
+                    (Failure::Unfunded { .. }, Some(mismatch)) => {
+                        let told = error.message;
+                        let message = format!(
+                            "the answer does not fit the schema, and there is no money for its repair ({told}): {mismatch}"
+                        );
+                        break Err(StepError::transient("bad_output", message));
+                    }
+                    _ => return Asked::Over(error),
+                },
             };
+            self.calls += 1;
             if let Some(deliberation) = &mut self.bill.deliberation {
                 deliberation.calls = self.calls;
             }
@@ -382,6 +427,7 @@ impl Attempt<'_> {
             }
             tracing::debug!(agent = %self.step.agent, workflow = %self.step.workflow, "asking for a repair: {mismatch}");
             messages.extend(repair(&answer, &mismatch));
+            wrong = Some(mismatch);
         };
         let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
         let learn = |succeeded| {

@@ -48,9 +48,14 @@ impl Provider for Stub {
 }
 
 /// A desk with so much money, that writes down what it is asked for.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Purse {
+    /// What it says there is room for.
     room: Option<u64>,
+    /// What there is, for all calls together: somebody else was quicker.
+    left: Option<Mutex<u64>>,
+    /// An answer that was kept.
+    kept: Option<&'static str>,
     log: Mutex<Vec<String>>,
 }
 
@@ -61,6 +66,13 @@ impl Desk for Purse {
     }
 
     async fn reserve(&self, call: PaidCall) -> Result<(), StepError> {
+        if let Some(left) = &self.left {
+            let mut left = left.lock().unwrap();
+            let Some(rest) = left.checked_sub(call.bound_micros) else {
+                return Err(StepError::unfunded("no room", call.bound_micros));
+            };
+            *left = rest;
+        }
         self.log.lock().unwrap().push(format!("reserve {} {}", call.call, call.provider));
         Ok(())
     }
@@ -86,7 +98,8 @@ impl Desk for Purse {
     }
 
     async fn look_up(&self, _: &[u8; 32], _: Duration) -> LookUp {
-        LookUp::Yours
+        let Some(output) = self.kept else { return LookUp::Yours };
+        LookUp::Kept(Kept { output: output.into(), model: "m".into(), cost_micros: 9 })
     }
 
     async fn keep(&self, _: &[u8; 32], _: Kept, _: Duration) {}
@@ -102,6 +115,10 @@ type Does = Vec<Result<&'static str, StepError>>;
 
 /// Runs one step; answers with what came of it and with the purse's log.
 async fn run(room: Option<u64>, first: Does, second: Does) -> (Result<StepOutput, StepError>, Vec<String>) {
+    run_with(Purse { room, ..Purse::default() }, first, second).await
+}
+
+fn asker(first: Does, second: Does) -> LlmAgent {
     let mut providers = Providers::new(
         serde_json::from_value(json!({ "offline": { "enabled": false } })).unwrap(),
         Prices::parse("models.toml", PRICES).unwrap(),
@@ -110,10 +127,15 @@ async fn run(room: Option<u64>, first: Does, second: Does) -> (Result<StepOutput
     providers.add(Stub { name: "first", does: Mutex::new(first.into()) });
     providers.add(Stub { name: "second", does: Mutex::new(second.into()) });
     let toml = "name = \"asker\"\ndescription = \"Asks.\"\nmodels = [\"first\", \"second\"]\n\
+                [cache]\nttl_s = 60\n\
                 [prompt]\nsystem = \"a\"\nuser = \"b\"\n[schema]\ninput = \"true\"\noutput = '{\"type\":\"object\"}'\n";
     let definition = Definition::parse("asker.toml", "asker", toml).unwrap();
-    let agent = LlmAgent::new(definition, Arc::new(providers)).unwrap();
-    let purse = Arc::new(Purse { room, log: Mutex::default() });
+    LlmAgent::new(definition, Arc::new(providers)).unwrap()
+}
+
+async fn run_with(purse: Purse, first: Does, second: Does) -> (Result<StepOutput, StepError>, Vec<String>) {
+    let agent = asker(first, second);
+    let purse = Arc::new(purse);
     let desk: Arc<dyn Desk> = Arc::clone(&purse) as _;
     let step = StepContext { desk, timeout: Duration::from_millis(200), ..step("asker", Value::Null) };
     let done = agent.run(step).await;
@@ -173,4 +195,65 @@ async fn a_call_that_is_never_answered_is_charged_at_its_bound() {
     assert_eq!(error.class, "provider_timeout");
     assert!(error.usage.cost_micros > 1_000, "the bound is on the bill: {:?}", error.usage);
     assert_eq!(log, ["reserve 0 first", "settle 0 None", "learn first:m false"]);
+}
+
+/// Room that was there when the model was chosen is gone when its call is
+/// reserved: one that costs less is asked, and if there is none, the step waits
+/// for the money of the cheapest.
+#[tokio::test]
+async fn money_that_is_gone_by_then_leaves_the_cheaper_model() {
+    let purse = |left| Purse { room: Some(1_000_000), left: Some(Mutex::new(left)), ..Purse::default() };
+    let (done, log) = run_with(purse(2_000), vec![Ok("{}")], vec![Ok("{}")]).await;
+    assert_eq!(log, ["reserve 0 second", "settle 0 Some(15)", "learn second:m true"]);
+    let usage = done.unwrap().usage;
+    assert_eq!((usage.provider.as_deref(), usage.deliberation.unwrap().calls), (Some("second"), 1));
+
+    let (done, log) = run_with(purse(5), Vec::new(), Vec::new()).await;
+    let error = done.unwrap_err();
+    assert!(matches!(error.failure, Failure::Unfunded { needed_micros: 101..2_000 }), "{error:?}");
+    assert!(log.is_empty(), "{log:?}");
+
+    // What failed has cost nothing, so nothing is counted: it waits for money.
+    let failed = StepError::transient("provider_5xx", "the provider said 500");
+    let dear = Purse { left: Some(Mutex::new(4_500)), ..Purse::default() };
+    let (done, _) = run_with(dear, vec![Err(failed)], vec![Ok("{}")]).await;
+    assert!(matches!(done.unwrap_err().failure, Failure::Unfunded { .. }));
+}
+
+/// What was written and paid for is of no use and its repair has no money: that
+/// is an attempt, or it would be paid for again each time there is some.
+#[tokio::test]
+async fn who_has_paid_for_nothing_useful_has_tried() {
+    let purse = Purse { left: Some(Mutex::new(6_000)), ..Purse::default() };
+    let (done, log) = run_with(purse, vec![Ok("[]")], Vec::new()).await;
+    let error = done.unwrap_err();
+    assert_eq!((error.class.as_str(), error.failure), ("bad_output", Failure::Transient), "{error}");
+    assert!(error.message.contains("no money for its repair"), "{error}");
+    assert_eq!(error.usage.cost_micros, 150);
+    assert_eq!(log, ["reserve 0 first", "settle 0 Some(150)", "learn first:m false"]);
+}
+
+/// A kept answer is read like any other.
+#[tokio::test]
+async fn a_kept_answer_that_does_not_fit_is_not_given() {
+    let kept = |kept| Purse { kept: Some(kept), ..Purse::default() };
+    let (done, log) = run_with(kept("{\"a\": 1}"), Vec::new(), Vec::new()).await;
+    let done = done.unwrap();
+    assert_eq!((done.output.get(), done.usage.cache_hit), ("{\"a\":1}", true));
+    assert!(log.is_empty(), "{log:?}");
+    for unfit in ["[]", "no json"] {
+        let (done, _) = run_with(kept(unfit), vec![Ok("{}")], Vec::new()).await;
+        let done = done.unwrap();
+        assert_eq!((done.output.get(), done.usage.cache_hit, done.usage.cost_micros), ("{}", false, 150));
+    }
+}
+
+/// Providers are shared: steps that give them no time close them for nobody.
+#[tokio::test]
+async fn the_impatient_do_not_make_a_provider_rest() {
+    let agent = asker(Vec::new(), Vec::new());
+    for _ in 0..12 {
+        let step = StepContext { timeout: Duration::from_millis(5), ..step("asker", Value::Null) };
+        assert_eq!(agent.run(step).await.unwrap_err().class, "provider_timeout");
+    }
 }

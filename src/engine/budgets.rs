@@ -17,7 +17,7 @@ use galley_core::run::Run;
 use galley_probe::{Bug, Point, Rescue, planted, point, seen};
 use galley_store::{
     AttemptKey, Booked, BudgetRow, CallKey, CounterRow, DayRule, Hashes, MoneyWaitRow, OnLedger, OpenCall,
-    ReportedWrite, ReserveWrite, Reserved, SettleWrite, SpendBy, SpendRow, Store, StoreError,
+    ReportedWrite, ReserveWrite, Reserved, SettleWrite, Settled, SpendBy, SpendRow, Store, StoreError,
 };
 
 use crate::batches::Batches;
@@ -26,7 +26,7 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::transition::{Command, Record, Verdict};
 
-/// Waits of one workspace looked at per round.
+/// Waits of one workspace read at once.
 const BATCH: i64 = 2_000;
 
 /// Seconds after which a call is looked at although its worker lives: it should
@@ -76,7 +76,7 @@ pub struct BudgetView {
 /// Where a process' calls are reserved and settled, in batches.
 pub(crate) struct Till {
     reserves: Batches<ReserveWrite, Reserved>,
-    settles: Batches<SettleWrite, Booked>,
+    settles: Batches<SettleWrite, Settled>,
     rooms: Batches<(WorkflowKey, DayRule), Option<u64>>,
     pub(crate) reported: Batches<ReportedWrite, OnLedger>,
 }
@@ -140,7 +140,7 @@ impl Engine {
                 Funding::Refused(no_room("the next call", &full.name, &full.counter, call.bound_micros))
             }
             Reserved::Yes { warnings } => {
-                warnings.iter().for_each(|warning| tell_nearly_used(claim, warning));
+                warnings.iter().for_each(|warning| tell_nearly_used(claim.ticket.workspace, warning));
                 Funding::Reserved
             }
         })
@@ -165,7 +165,8 @@ impl Engine {
             return Ok(Booked::Now);
         }
         point(Point::CallSettling);
-        let booked = self.till().settles.ask(write).await?;
+        let Settled { booked, warnings } = self.till().settles.ask(write).await?;
+        warnings.iter().for_each(|warning| tell_nearly_used(claim.ticket.workspace, warning));
         match booked {
             // Counted when it was booked, or by nobody.
             Booked::Before | Booked::NotThere => return Ok(booked),
@@ -228,7 +229,7 @@ impl Engine {
         let rule = self.policy(workspace).await?.day_rule();
         let row = self.store().budget(workspace).await?;
         let counters = self.store().counters(workspace, workflow.map(|key| key.workflow), &rule).await?;
-        let waiting = self.store().money_waits(Some(workspace), BATCH).await?.len();
+        let waiting = self.store().count_money_waits(workspace).await?;
         Ok(BudgetView { row, counters, waiting })
     }
 
@@ -297,8 +298,8 @@ impl Engine {
         }
     }
 
-    /// Spend between two days of the workspace, both included; absent: this
-    /// month so far.
+    /// Spend between two days of the workspace, both included (absent: this
+    /// month so far): the days, what all of it comes to, and the first rows.
     ///
     /// # Errors
     /// [`EngineError::Invalid`]: a day is none, or they are in the wrong order.
@@ -308,7 +309,7 @@ impl Engine {
         by: SpendBy,
         since: Option<&str>,
         until: Option<&str>,
-    ) -> Result<(jiff::civil::Date, jiff::civil::Date, Vec<SpendRow>), EngineError> {
+    ) -> Result<(jiff::civil::Date, jiff::civil::Date, u64, Vec<SpendRow>), EngineError> {
         let policy = self.policy(workspace).await?;
         let today = policy.days()?.day(policy.now()?);
         let day = |field: &str, text: Option<&str>, other: jiff::civil::Date| match text {
@@ -322,17 +323,18 @@ impl Engine {
         if since > until {
             return Err(EngineError::invalid("since", format!("{since} is after {until}")));
         }
-        let rows = self.store().spend_by(workspace, by, &since.to_string(), &until.to_string()).await?;
-        Ok((since, until, rows))
+        let (first, last) = (since.to_string(), until.to_string());
+        let (total, rows) = self.store().spend_by(workspace, by, &first, &last).await?;
+        Ok((since, until, total, rows))
     }
 }
 
 /// Says that a counter is nearly used, for the first time.
-pub(crate) fn tell_nearly_used(claim: &Claimed, warning: &CounterRow) {
+pub(crate) fn tell_nearly_used(workspace: WorkspaceId, warning: &CounterRow) {
     let CounterRow { name, counter, .. } = warning;
     metrics::counter!("galley_budget_warnings_total").increment(1);
     tracing::warn!(
-        workspace.id = %claim.ticket.workspace,
+        workspace.id = %workspace,
         spent_micros = counter.spent,
         limit_micros = counter.limit,
         "the budget of {} {name} is nearly used",
@@ -371,12 +373,21 @@ pub(crate) fn dollars(micros: u64) -> String {
 /// # Errors
 /// Postgres is away.
 pub async fn fund_waiting(engine: &Engine) -> Result<usize, EngineError> {
-    let waits = engine.store().money_waits(None, BATCH).await?;
-    metrics::gauge!("galley_budget_waits").set(waits.len() as f64);
+    let waits = engine.store().money_waits(None, None, BATCH).await?;
     let mut by_workspace: HashMap<WorkspaceId, Vec<MoneyWaitRow>> = HashMap::new();
     for wait in waits {
         by_workspace.entry(wait.key.workspace).or_default().push(wait);
     }
+    for (workspace, waits) in &mut by_workspace {
+        // However many wait at the limits of their workflows: they hide nobody.
+        let mut page = waits.len();
+        while i64::try_from(page) == Ok(BATCH) {
+            let more = engine.store().money_waits(Some(*workspace), waits.last(), BATCH).await?;
+            page = more.len();
+            waits.extend(more);
+        }
+    }
+    metrics::gauge!("galley_budget_waits").set(by_workspace.values().map(Vec::len).sum::<usize>() as f64);
     let mut funded = 0;
     for (workspace, waits) in by_workspace {
         let let_on = with_money(engine, workspace, waits).await?;
@@ -497,8 +508,13 @@ async fn charge(engine: &Engine, open: Vec<OpenCall>) -> Result<usize, EngineErr
         return Ok(0);
     }
     point(Point::CallsLost);
-    let booked = engine.store().settle(lost).await?;
-    let charged = booked.iter().filter(|booked| !matches!(booked, Booked::Before | Booked::NotThere)).count();
+    let workspaces: Vec<WorkspaceId> = lost.iter().map(|write| write.call.attempt.key.workspace).collect();
+    let settled = engine.store().settle(lost).await?;
+    let mut charged = 0;
+    for (workspace, Settled { booked, warnings }) in workspaces.into_iter().zip(settled) {
+        charged += usize::from(!matches!(booked, Booked::Before | Booked::NotThere));
+        warnings.iter().for_each(|warning| tell_nearly_used(workspace, warning));
+    }
     if charged > 0 {
         seen(Rescue::LostCallCharged);
         tracing::warn!(calls = charged, "calls of lost attempts are charged at their bound");

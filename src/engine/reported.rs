@@ -55,7 +55,7 @@ impl Engine {
                 claim.agent
             );
         }
-        warnings.iter().for_each(|warning: &CounterRow| tell_nearly_used(claim, warning));
+        warnings.iter().for_each(|warning: &CounterRow| tell_nearly_used(claim.ticket.workspace, warning));
         usage.cost_micros = usage.cost_micros.max(micros);
         usage.tokens_in = usage.tokens_in.max(tokens.input);
         usage.tokens_out = usage.tokens_out.max(tokens.output);

@@ -232,23 +232,29 @@ impl Store {
 
     /// Steps that wait for money, of each workspace at most `most`, those that
     /// wait longest first: a workspace without money keeps nobody else from
-    /// theirs.
+    /// theirs. Of one workspace also those behind one that was seen.
     ///
     /// # Errors
     /// Postgres is away.
     pub async fn money_waits(
         &self,
         scope: Option<WorkspaceId>,
+        behind: Option<&MoneyWaitRow>,
         most: i64,
     ) -> Result<Vec<MoneyWaitRow>, StoreError> {
         let rows = sqlx::query(
             "SELECT workspace_id, workflow_id, step, epoch, needed_micros, to_json(since)#>>'{}'
                FROM (SELECT *, row_number() OVER (PARTITION BY workspace_id ORDER BY since, workflow_id, step) AS place
-                       FROM budget_waits WHERE $1::uuid IS NULL OR workspace_id = $1) w
+                       FROM budget_waits
+                      WHERE ($1::uuid IS NULL OR workspace_id = $1)
+                        AND ($3::text IS NULL OR (since, workflow_id, step) > ($3::timestamptz, $4, $5))) w
               WHERE place <= $2 ORDER BY since, workflow_id, step",
         )
         .bind(scope.map(|workspace| workspace.0))
         .bind(most)
+        .bind(behind.map(|wait| wait.since.as_str()))
+        .bind(behind.map(|wait| wait.key.workflow.0))
+        .bind(behind.map(|wait| wait.step as i16))
         .fetch_all(&mut *self.reader(scope.map_or(Scope::Fleet, Scope::from)).await?)
         .await?;
         rows.iter()
@@ -262,6 +268,18 @@ impl Store {
                 })
             })
             .collect()
+    }
+
+    /// How many steps of a workspace wait for money.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn count_money_waits(&self, workspace: WorkspaceId) -> Result<usize, StoreError> {
+        let count = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM budget_waits WHERE workspace_id = $1")
+            .bind(workspace.0)
+            .fetch_one(&mut *self.reader(workspace).await?)
+            .await?;
+        Ok(usize::try_from(count).unwrap_or(0))
     }
 
     /// Removes a wait whose run refused money: it belongs to no waiting step.

@@ -2,7 +2,7 @@
 //! and settled after.
 //!
 //! What is written to it, and in which order locks are taken:
-//! `crate::reserving`.
+//! `crate::reserving` and `crate::settling`.
 //!
 //! A post is a call, too: its reservation is written by its intent and settled
 //! by the transaction that writes what became of it.
@@ -94,6 +94,16 @@ pub enum Booked {
     Before,
     /// There is no such reservation: never made, or erased with its workspace.
     NotThere,
+}
+
+/// A bill that was looked at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settled {
+    /// What became of it.
+    pub booked: Booked,
+    /// Counters of which so much is spent by now that somebody should be told,
+    /// for the first time.
+    pub warnings: Vec<CounterRow>,
 }
 
 /// A reservation that nobody has settled.
@@ -196,7 +206,8 @@ impl Store {
     }
 
     /// Spend between two days of the workspace, both included (`2026-11-26`),
-    /// the dearest first, days in order.
+    /// the dearest first, days in order, at most a thousand rows; and what all of
+    /// it comes to, in millionths of a US dollar.
     ///
     /// # Errors
     /// Postgres is away, or a day is none.
@@ -206,7 +217,7 @@ impl Store {
         by: SpendBy,
         since: &str,
         until: &str,
-    ) -> Result<Vec<SpendRow>, StoreError> {
+    ) -> Result<(u64, Vec<SpendRow>), StoreError> {
         let (column, order) = match by {
             SpendBy::Day => ("day::text", "1"),
             SpendBy::Agent => ("agent", "5 DESC, 1"),
@@ -217,7 +228,8 @@ impl Store {
         let query = format!(
             "SELECT {column}, count(*), sum(tokens_in)::int8, sum(tokens_out)::int8, sum(cost_micros)::int8,
                     coalesce(sum(cost_micros) FILTER (WHERE state = 'estimated'), 0)::int8,
-                    coalesce(sum(reserved_micros) FILTER (WHERE state = 'reserved'), 0)::int8
+                    coalesce(sum(reserved_micros) FILTER (WHERE state = 'reserved'), 0)::int8,
+                    (sum(sum(cost_micros)) OVER ())::int8
                FROM spend
               WHERE workspace_id = $1 AND day BETWEEN $2::date AND $3::date AND {column} IS NOT NULL
               GROUP BY 1 ORDER BY {order} LIMIT 1000"
@@ -228,7 +240,9 @@ impl Store {
             .bind(until)
             .fetch_all(&mut *self.reader(workspace).await?)
             .await?;
-        rows.iter()
+        let total = rows.first().map(|row| unsigned(row, 7)).transpose()?.flatten().unwrap_or(0);
+        let rows: Result<_, StoreError> = rows
+            .iter()
             .map(|row| {
                 Ok(SpendRow {
                     name: row.try_get(0)?,
@@ -240,6 +254,7 @@ impl Store {
                     reserved_micros: unsigned(row, 6)?.unwrap_or(0),
                 })
             })
-            .collect()
+            .collect();
+        Ok((total, rows?))
     }
 }

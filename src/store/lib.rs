@@ -42,6 +42,7 @@ mod runs;
 mod schedules;
 mod scope;
 mod sessions;
+mod settling;
 mod slots;
 mod tenancy;
 mod timers;
@@ -65,7 +66,9 @@ pub use figures::{FinishedRow, PostCounts, Stretch};
 pub use floor::Floor;
 pub use history::{AttemptRow, ResultRow};
 pub use identity::{KeyHash, KeyRow, KeyWrite, MOST_REVOKED, Revocations, Revoke};
-pub use ledger::{Booked, CallKey, OpenCall, ReserveWrite, Reserved, SettleWrite, SpendBy, SpendRow};
+pub use ledger::{
+    Booked, CallKey, OpenCall, ReserveWrite, Reserved, SettleWrite, Settled, SpendBy, SpendRow,
+};
 pub use letters::{LetterClose, LetterFilter, LetterGroup, LetterOpen, LetterRow};
 pub use messages::{ContextRow, ContextWrite, EndRow, MessageRow, MessageWrite, PatternRow};
 pub use pool::{PATIENCE, Store};

@@ -8,8 +8,9 @@ use sqlx::{PgConnection, Row};
 
 use crate::error::{Overtaken, StoreError};
 use crate::ledger::{CallKey, ReserveWrite, Reserved, SettleWrite};
-use crate::reserving::{settle, take_room};
+use crate::reserving::take_room;
 use crate::runs::AttemptKey;
+use crate::settling::book;
 
 /// Reserves what a post costs: part of its intent, whose compare-and-set on the
 /// run is the fence.
@@ -52,6 +53,8 @@ pub(crate) async fn settle_post(
         session: SessionId(row.try_get(2)?),
     };
     let call = CallKey { attempt, call: row.try_get::<i16, _>(3)? as u16 };
-    settle(connection, &[SettleWrite { call, cost, tokens: Tokens::default() }]).await?;
+    // Who resolves by hand may not note that somebody was warned: the next
+    // reservation does.
+    book(connection, &[SettleWrite { call, cost, tokens: Tokens::default() }]).await?;
     Ok(())
 }

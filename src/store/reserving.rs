@@ -1,6 +1,6 @@
-//! Reservations and bills, many in one transaction: thousands of calls may
-//! begin in one second, and each needs its counters for as long as a commit
-//! takes.
+//! Reservations, many in one transaction: thousands of calls may begin in one
+//! second, and each needs its counters for as long as a commit takes. What they
+//! come to: `crate::settling`.
 //!
 //! Locks are taken in the order runs, ledger rows that are there, counters;
 //! each kind in the order of its key. Ledger rows that are new are written
@@ -20,7 +20,7 @@ use uuid::Uuid;
 use crate::audit::{AuditWrite, Hashes, write_audit};
 use crate::budgets::{CounterRow, LIMITS, budget_of, signed, unsigned};
 use crate::error::StoreError;
-use crate::ledger::{Booked, CallKey, ReserveWrite, Reserved, SettleWrite};
+use crate::ledger::{CallKey, ReserveWrite, Reserved};
 use crate::pool::{Store, execute};
 use crate::publishing::{DayRule, day_in};
 use crate::runs::{AttemptKey, split_keys};
@@ -30,12 +30,12 @@ use crate::scope::Scope;
 /// locked.
 pub(crate) type CounterKey = (Uuid, &'static str, String);
 
-type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+pub(crate) type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
 /// A ledger row's key, in the columns' order.
-type LedgerKey = (Uuid, Uuid, i16, i32, i64, i16);
+pub(crate) type LedgerKey = (Uuid, Uuid, i16, i32, i64, i16);
 
-fn ledger_key(key: &CallKey) -> LedgerKey {
+pub(crate) fn ledger_key(key: &CallKey) -> LedgerKey {
     let CallKey { attempt, call } = key;
     (
         attempt.key.workspace.0,
@@ -73,23 +73,6 @@ impl Store {
                 transaction.commit().await?;
             }
             Ok(reserved)
-        })
-        .await
-    }
-
-    /// Books what calls came to. Not fenced: the bill of an attempt that was
-    /// overtaken is real. Repeatable; a bill that comes after its call was
-    /// charged at its bound replaces the estimate.
-    ///
-    /// # Errors
-    /// Postgres is away: nobody knows what was committed; repeat.
-    pub async fn settle(&self, calls: Vec<SettleWrite>) -> Result<Vec<Booked>, StoreError> {
-        let scope = Scope::of(calls.iter().map(|call| call.call.attempt.key.workspace));
-        self.unit(scope, move |pool| async move {
-            let mut transaction = pool.begin().await?;
-            let booked = settle(&mut transaction, &calls).await?;
-            transaction.commit().await?;
-            Ok(booked)
         })
         .await
     }
@@ -168,6 +151,7 @@ pub(crate) struct Counters {
 struct Standing {
     counter: Counter,
     own: bool,
+    /// Somebody was told, since the limits are what they are.
     warned: bool,
     /// What this transaction reserves or books.
     added: u64,
@@ -204,9 +188,10 @@ impl Counters {
         }
         let query = format!(
             "SELECT c.workspace_id, c.period, c.name, c.reserved_micros, c.spent_micros, c.own_limit,
-                    c.warned_at IS NOT NULL
+                    c.warned_at IS NOT NULL AND c.warned_at >= coalesce(b.set_at, '-infinity')
                FROM unnest($1::uuid[], $2::text[], $3::text[]) AS w(workspace_id, period, name)
                JOIN budget_counters c USING (workspace_id, period, name)
+               LEFT JOIN budgets b USING (workspace_id)
               ORDER BY 1, 2, 3 {}",
             if lock && !planted(Bug::ReserveUnlocked) { "FOR UPDATE OF c" } else { "" }
         );
@@ -281,6 +266,16 @@ impl Counters {
                 row.counter.spent = row.counter.spent.saturating_add(micros);
                 row.added = row.added.saturating_add(micros);
             }
+        }
+    }
+
+    /// Counts what a call came to: what is free again of its reservation, and
+    /// what it cost.
+    pub(crate) fn book(&mut self, name: &CounterKey, (reserved, spent): (i64, i64)) {
+        if let Some(row) = self.rows.get_mut(name) {
+            row.counter.reserved = row.counter.reserved.saturating_add_signed(reserved);
+            row.counter.spent = row.counter.spent.saturating_add_signed(spent);
+            row.added = row.added.saturating_add(u64::try_from(spent).unwrap_or(0));
         }
     }
 
@@ -364,7 +359,7 @@ async fn booked(
 }
 
 /// Binds ledger keys, a column each.
-fn with_keys<'q>(query: Query<'q>, keys: &[LedgerKey]) -> Query<'q> {
+pub(crate) fn with_keys<'q>(query: Query<'q>, keys: &[LedgerKey]) -> Query<'q> {
     query
         .bind(keys.iter().map(|key| key.0).collect::<Vec<_>>())
         .bind(keys.iter().map(|key| key.1).collect::<Vec<_>>())
@@ -374,7 +369,7 @@ fn with_keys<'q>(query: Query<'q>, keys: &[LedgerKey]) -> Query<'q> {
         .bind(keys.iter().map(|key| key.5).collect::<Vec<_>>())
 }
 
-fn key_in(row: &sqlx::postgres::PgRow) -> Result<LedgerKey, sqlx::Error> {
+pub(crate) fn key_in(row: &sqlx::postgres::PgRow) -> Result<LedgerKey, sqlx::Error> {
     Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, row.try_get(5)?))
 }
 
@@ -511,124 +506,4 @@ pub(crate) async fn warn(
         warnings.entry(name.0).or_default().push(Counters::told(name, row));
     }
     Ok(warnings)
-}
-
-/// A ledger row while bills are booked on it.
-struct Entry {
-    state: &'static str,
-    bound: i64,
-    cost: i64,
-    tokens: (i32, i32),
-    day: String,
-    changed: bool,
-}
-
-/// Books bills; answers what became of each.
-pub(crate) async fn settle(
-    connection: &mut PgConnection,
-    writes: &[SettleWrite],
-) -> Result<Vec<Booked>, StoreError> {
-    let mut entries = entries(connection, writes).await?;
-    let mut moves: BTreeMap<CounterKey, (i64, i64)> = BTreeMap::new();
-    let mut booked = vec![Booked::Before; writes.len()];
-    for (write, booked) in writes.iter().zip(&mut booked) {
-        let Some(entry) = entries.get_mut(&ledger_key(&write.call)) else {
-            *booked = Booked::NotThere;
-            continue;
-        };
-        let late = entry.state == "estimated";
-        let (freed, charged) = match entry.state {
-            "reserved" => (entry.bound, 0),
-            // A late bill is better than an estimate.
-            "estimated" if write.cost.is_some() => (0, entry.cost),
-            _ => continue,
-        };
-        entry.state = if write.cost.is_some() { "settled" } else { "estimated" };
-        // A bill beyond its bound is real: what it takes beyond a limit, the
-        // next call does not get.
-        entry.cost = write.cost.map_or(entry.bound, signed);
-        *booked = match u64::try_from(entry.cost - entry.bound) {
-            Ok(over_micros @ 1..) => Booked::OverBound { over_micros },
-            _ if late => Booked::Late,
-            _ => Booked::Now,
-        };
-        entry.tokens = (write.tokens.input as i32, write.tokens.output as i32);
-        entry.changed = true;
-        let key = &write.call.attempt.key;
-        for name in names(key.workspace.0, &entry.day, Some(key.workflow.0)) {
-            let by = moves.entry(name).or_default();
-            *by = (by.0 - freed, by.1 + entry.cost - charged);
-        }
-    }
-    let changed: Vec<(&LedgerKey, &Entry)> = entries.iter().filter(|(_, entry)| entry.changed).collect();
-    if changed.is_empty() {
-        return Ok(booked);
-    }
-    let keys: Vec<LedgerKey> = changed.iter().map(|(key, _)| **key).collect();
-    let query = sqlx::query(
-        "UPDATE spend s
-            SET state = d.state, cost_micros = d.cost, tokens_in = d.tokens_in, tokens_out = d.tokens_out,
-                settled_at = galley_now()
-           FROM unnest($1::uuid[], $2::uuid[], $3::int2[], $4::int4[], $5::int8[], $6::int2[], $7::text[], $8::int8[],
-                       $9::int4[], $10::int4[])
-                AS d(workspace_id, workflow_id, step, epoch, nonce, call, state, cost, tokens_in, tokens_out)
-          WHERE s.workspace_id = d.workspace_id AND s.workflow_id = d.workflow_id AND s.step = d.step
-            AND s.epoch = d.epoch AND s.nonce = d.nonce AND s.call = d.call",
-    );
-    let update = with_keys(query, &keys)
-        .bind(changed.iter().map(|(_, entry)| entry.state).collect::<Vec<_>>())
-        .bind(changed.iter().map(|(_, entry)| entry.cost).collect::<Vec<_>>())
-        .bind(changed.iter().map(|(_, entry)| entry.tokens.0).collect::<Vec<_>>())
-        .bind(changed.iter().map(|(_, entry)| entry.tokens.1).collect::<Vec<_>>());
-    execute(connection, update).await?;
-    // Locked in the order of their key; the update alone would take them as
-    // its plan goes.
-    let lock = sqlx::query(
-        "SELECT 1 FROM unnest($1::uuid[], $2::text[], $3::text[]) AS w(workspace_id, period, name)
-           JOIN budget_counters c USING (workspace_id, period, name)
-          ORDER BY c.workspace_id, c.period, c.name FOR UPDATE OF c",
-    )
-    .bind(moves.keys().map(|name| name.0).collect::<Vec<_>>())
-    .bind(moves.keys().map(|name| name.1).collect::<Vec<_>>())
-    .bind(moves.keys().map(|name| name.2.as_str()).collect::<Vec<_>>());
-    lock.fetch_all(&mut *connection).await?;
-    add(connection, moves.iter().map(|(name, by)| (name, *by))).await?;
-    Ok(booked)
-}
-
-/// The calls' ledger rows, locked.
-async fn entries(
-    connection: &mut PgConnection,
-    writes: &[SettleWrite],
-) -> Result<BTreeMap<LedgerKey, Entry>, StoreError> {
-    let mut keys: Vec<LedgerKey> = writes.iter().map(|write| ledger_key(&write.call)).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    let query = sqlx::query(
-        "SELECT s.workspace_id, s.workflow_id, s.step, s.epoch, s.nonce, s.call,
-                s.state, s.reserved_micros, s.cost_micros, s.day::text
-           FROM unnest($1::uuid[], $2::uuid[], $3::int2[], $4::int4[], $5::int8[], $6::int2[])
-                AS w(workspace_id, workflow_id, step, epoch, nonce, call)
-           JOIN spend s USING (workspace_id, workflow_id, step, epoch, nonce, call)
-          ORDER BY 1, 2, 3, 4, 5, 6 FOR UPDATE OF s",
-    );
-    let rows = with_keys(query, &keys).fetch_all(connection).await?;
-    let mut entries = BTreeMap::new();
-    for row in &rows {
-        let state = match row.try_get(6)? {
-            "reserved" => "reserved",
-            "estimated" => "estimated",
-            _ => "settled",
-        };
-        let entry = Entry {
-            state,
-            bound: row.try_get(7)?,
-            cost: row.try_get(8)?,
-            tokens: (0, 0),
-            day: row.try_get(9)?,
-            changed: false,
-        };
-        entries.insert(key_in(row)?, entry);
-    }
-    Ok(entries)
 }

@@ -53,7 +53,7 @@ async fn books_agree(bed: &Bed, service: &Service) {
     for counter in &view.counters {
         assert_eq!(counter.counter.spent, ledger.micros, "{counter:?}");
     }
-    let (_, _, rows) = bed.api.spend(bed.workspace, SpendBy::Agent, None, None).await.unwrap();
+    let (_, _, _, rows) = bed.api.spend(bed.workspace, SpendBy::Agent, None, None).await.unwrap();
     let booked: (u64, i64, i64) = rows
         .iter()
         .fold((0, 0, 0), |sum, row| (sum.0 + row.cost_micros, sum.1 + row.tokens_in, sum.2 + row.tokens_out));
@@ -156,7 +156,7 @@ async fn a_workflow_stops_at_its_own_limit_and_goes_on_when_that_is_raised() {
     let history = bed.finish(third, WorkflowState::Succeeded).await;
     let cost: u64 = history.attempts.iter().map(|attempt| attempt.usage.cost_micros).sum::<u64>()
         + history.results[&0].usage.cost_micros;
-    let (_, _, rows) = bed.api.spend(bed.workspace, SpendBy::Workflow, None, None).await.unwrap();
+    let (_, _, _, rows) = bed.api.spend(bed.workspace, SpendBy::Workflow, None, None).await.unwrap();
     let booked = rows.iter().find(|row| row.name == third.workflow.to_string()).unwrap();
     assert_eq!(cost, booked.cost_micros, "history and ledger tell one story");
     books_agree(&bed, &service).await;
@@ -189,7 +189,7 @@ async fn each_outcome_is_billed_as_what_it_is() {
     let before = service.ledger().micros;
     let key = ask(&bed, 2).await;
     bed.finish(key, WorkflowState::Succeeded).await;
-    let (_, _, rows) = bed.api.spend(bed.workspace, SpendBy::Day, None, None).await.unwrap();
+    let (_, _, _, rows) = bed.api.spend(bed.workspace, SpendBy::Day, None, None).await.unwrap();
     assert!(rows[0].estimated_micros > 0, "{rows:?}");
     let lost = service.ledger().micros - before;
     assert!(rows[0].cost_micros >= before + lost, "an estimate is never below what was charged");

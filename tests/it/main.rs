@@ -10,6 +10,7 @@
 mod accept;
 mod architecture;
 mod audit_chain;
+mod budget_edges;
 mod budgets;
 mod canary;
 mod cancel;

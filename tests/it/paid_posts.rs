@@ -41,7 +41,7 @@ async fn books(bed: &Bed) -> (u64, u64) {
 }
 
 async fn by_account(bed: &Bed) -> Vec<SpendRow> {
-    bed.api.spend(bed.workspace, SpendBy::Account, None, None).await.unwrap().2
+    bed.api.spend(bed.workspace, SpendBy::Account, None, None).await.unwrap().3
 }
 
 async fn publish_step(bed: &Bed, key: WorkflowKey) -> StepState {

@@ -139,12 +139,12 @@ pub(crate) async fn spend(
         SpendBy::Account => store::SpendBy::Account,
     };
     let spend = state.engine.spend(grant.workspace, by, query.since.as_deref(), query.until.as_deref());
-    let (since, until, rows) = spend.await?;
+    let (since, until, total_micros, rows) = spend.await?;
     Ok(Json(Spend {
         by: query.by,
         since: since.to_string(),
         until: until.to_string(),
-        total_micros: rows.iter().map(|row| row.cost_micros).sum(),
+        total_micros,
         items: rows.into_iter().map(Into::into).collect(),
     }))
 }

@@ -186,11 +186,11 @@ fn shown(budget: &views::Budget) -> String {
     }
     if budget.waiting_steps > 0 {
         let told = format!(
-            "{} wait for money; they go on by themselves when a budget is raised or its period turns",
+            "{} when a budget is raised or its period turns",
             if budget.waiting_steps == 1 {
-                "1 step".into()
+                "1 step waits for money; it goes on by itself".into()
             } else {
-                format!("{} steps", budget.waiting_steps)
+                format!("{} steps wait for money; they go on by themselves", budget.waiting_steps)
             }
         );
         text.push_str(&format!("{}\n", style::WARN.on(&told)));

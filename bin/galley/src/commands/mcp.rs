@@ -11,13 +11,13 @@ use crate::failure::Failure;
 /// Serve an assistant over the Model Context Protocol, on stdin and stdout
 #[derive(Debug, Args)]
 #[command(
-    after_help = "An assistant that speaks MCP starts this command itself; the token it is given decides what it may do:
-a token of a producer submits and looks, one of an approver answers questions. An approval is bound to
-the hash of what the assistant was shown.
+    after_help = "An assistant that speaks MCP starts this command itself; the token it is given decides what it may
+do: a token of a producer submits and looks, one of an approver answers questions. An approval is
+bound to the hash of what the assistant was shown.
 
 Examples:
-  galley token issue --subject assistant --roles producer    a token for it
-  GALLEY_TOKEN=… galley mcp --url http://127.0.0.1:8080      what to put into the assistant's settings"
+  galley token issue --subject assistant --role producer    a token for it
+  GALLEY_TOKEN=… galley mcp --url http://127.0.0.1:8080     what goes into the assistant's settings"
 )]
 pub(crate) struct Mcp {
     #[command(flatten)]

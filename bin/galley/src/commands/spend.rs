@@ -53,7 +53,9 @@ impl Run for Spend {
 fn shown(spend: &views::Spend, by: &str) -> String {
     let period = format!("{} to {}", spend.since, spend.until);
     if spend.items.is_empty() {
-        return format!("nothing was spent from {period}\n");
+        // Agents' calls have no account: they may well have cost something.
+        let what = if by == "account" { "no post cost anything" } else { "nothing was spent" };
+        return format!("{what} from {period}\n");
     }
     let head = match by {
         "agent" => "AGENT",

@@ -45,6 +45,54 @@ fn every_command_and_argument_says_what_it_is_for() {
     }
 }
 
+/// The words of an example, as a shell would read them, up to what is said
+/// about it (two spaces) or the next command.
+fn words(example: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
+    let mut letters = example.trim_start().chars().peekable();
+    while let Some(letter) = letters.next() {
+        match (quote, letter) {
+            (Some(open), _) if letter == open => quote = None,
+            (None, '\'' | '"') => quote = Some(letter),
+            (None, '|' | ';' | '>') => break,
+            (None, ' ') if letters.peek() == Some(&' ') => break,
+            (None, ' ') => words.push(std::mem::take(&mut word)),
+            _ => word.push(letter),
+        }
+    }
+    words.push(word);
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+#[test]
+fn every_example_of_the_help_is_a_command_line() {
+    fn check(command: &clap::Command, read: &mut usize) {
+        let texts = [command.get_after_help(), command.get_after_long_help()];
+        let text = texts.into_iter().flatten().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        for line in text.lines().filter(|line| line.starts_with("  ")) {
+            for (at, _) in line.match_indices("galley ") {
+                // Not within a word, and not in what is said about the example.
+                if !line[..at].ends_with(' ') || line[..at].trim_start().contains("  ") {
+                    continue;
+                }
+                let whole = line[at..].replace("0199d1c2-…", "0199d1c2-3f60-7c1e-8a52-5b7c9d0e1f23");
+                let tried = cli::command().try_get_matches_from(words(&whole));
+                tried.unwrap_or_else(|error| panic!("`{}`: {error}", line.trim()));
+                *read += 1;
+            }
+        }
+        for inner in command.get_subcommands() {
+            check(inner, read);
+        }
+    }
+    let mut read = 0;
+    for command in cli::command().get_subcommands() {
+        check(command, &mut read);
+    }
+    assert!(read > 50, "only {read} examples were found");
+}
+
 /// Run with `UPDATE_DOCS=1` to write the lists anew.
 #[test]
 fn the_docs_have_every_command_and_exit_code() {

@@ -66,11 +66,12 @@ pub(crate) fn task(task: &AgentTaskHistory) -> String {
 fn choices(choices: &[ModelChoice]) -> String {
     let Some(last) = choices.last() else { return String::new() };
     let mut text = format!("\n{}\n", style::STRONG.on("Model"));
+    // The reason begins with the model's name.
+    let calls = if last.calls == 1 { "call" } else { "calls" };
     text.push_str(&format!(
-        "{}: {}\n{}\n",
-        last.model,
+        "{}\n{}\n",
         last.reason,
-        style::DIM.on(&format!("prompt {}, {} calls", last.prompt, last.calls))
+        style::DIM.on(&format!("prompt {}, {} {calls}", last.prompt, last.calls))
     ));
     if last.scores.len() > 1 {
         let mut table =

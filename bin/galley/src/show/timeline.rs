@@ -98,6 +98,7 @@ pub(crate) fn timeline(detail: &WorkflowDetail, width: usize) -> String {
             let word = match (pieces, part.state.word()) {
                 (0, "succeeded") => "at once".to_owned(),
                 (0, word) => word.to_owned(),
+                (1, _) => "1 part".to_owned(),
                 (pieces, _) => format!("{pieces} parts"),
             };
             (style::DIM.on(&word), word.width().min(cells))

@@ -17,6 +17,7 @@ class NoMoney(Exception):
 def call(over, path, timeout=30, **body):
     headers = {"Authorization": "Bearer " + os.environ["GALLEY_WORKER_TOKEN"], "Content-Type": "application/json"}
     request = urllib.request.Request(os.environ["GALLEY_GATEWAY_URL"] + "/v1/" + path, json.dumps(body).encode(), headers)
+    failed = False
     while not over.is_set():  # every call may be repeated: an answer that was lost is given again
         try:
             with urllib.request.urlopen(request, timeout=timeout) as answer:
@@ -28,8 +29,10 @@ def call(over, path, timeout=30, **body):
                 raise NoMoney(json.load(error)["detail"], body["boundMicros"]) from error
             if error.code < 500 and error.code != 429:
                 sys.exit(error.read().decode())  # a mistake of ours: no repeat cures it
-        except (OSError, http.client.HTTPException, ValueError):
-            pass
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            if not failed:
+                print(f"{path}: {error}; trying again", file=sys.stderr)
+            failed = True
         over.wait(0.5)
     raise Over
 
@@ -109,6 +112,11 @@ def summarise(step, cancelled):
 
 
 if __name__ == "__main__":
+    for name in ("GALLEY_GATEWAY_URL", "GALLEY_WORKER_TOKEN"):
+        if not os.environ.get(name):
+            sys.exit(f"set {name}; docs/workers.md tells where it comes from")
+    if not os.environ["GALLEY_GATEWAY_URL"].startswith(("http://", "https://")):
+        sys.exit("GALLEY_GATEWAY_URL is the gateway's address, such as http://127.0.0.1:8082")
     text = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
     summary = {"type": "object", "properties": {"summary": {"type": "string"}}, "required": ["summary"]}
     offer = {"agent": "summarise", "description": "The first sentence of a text", "outputSchema": summary}

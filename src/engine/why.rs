@@ -226,9 +226,9 @@ fn why_queue(queue: &QueueView) -> Why {
         ));
     }
     Why::fine(format!(
-        "{} ready and {in_flight} in flight, on {} workers; they are taken in turn",
+        "{} ready and {in_flight} in flight, on {}; they are taken in turn",
         steps(ready),
-        queue.workers
+        if queue.workers == 1 { "1 worker".into() } else { format!("{} workers", queue.workers) }
     ))
 }
 
@@ -317,7 +317,8 @@ fn why_step(history: &WorkflowHistory, queues: &[QueueView], policy: &Policy, st
         StepState::WaitingBudget => {
             let told = last.map_or("there is no money for its next call", |last| last.message.as_str());
             Why::act(format!(
-                "step `{name}` waits for money: {told}; it goes on by itself when the day or month turns, or after `galley budget set`"
+                "step `{name}` waits for money: {told}; it goes on by itself when there is: after `galley budget set`, for this \
+                 workflow's own limit `galley budget set --only {id} --workflow …`, or when the day or month turns"
             ))
         }
         StepState::Unknown => {

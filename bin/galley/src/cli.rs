@@ -56,17 +56,20 @@ pub(crate) trait Run {
     async fn run(self, settings: Settings) -> Result<(), Failure>;
 }
 
+/// Where they stand in the help: apart from what a command is about.
+const REACHED: &str = "Server and output";
+
 /// Flags of the commands that talk to the API.
 #[derive(Debug, Args)]
 pub(crate) struct Remote {
     /// The API's URL; found by itself where `galley dev` runs
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL", help_heading = REACHED)]
     url: Option<String>,
     /// The token to show it
-    #[arg(long, global = true, value_name = "TOKEN")]
+    #[arg(long, global = true, value_name = "TOKEN", help_heading = REACHED)]
     token: Option<String>,
     /// Print the API's JSON instead of text for people
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = REACHED)]
     pub(crate) json: bool,
 }
 

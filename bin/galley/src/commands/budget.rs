@@ -52,13 +52,13 @@ enum BudgetCommand {
 ]))]
 struct Set {
     /// Most per day of the workspace's time zone; `none` for no limit
-    #[arg(long, value_name = "DOLLARS|none", value_parser = dollars_or_none, conflicts_with = "only")]
+    #[arg(long, value_name = "DOLLARS|none", value_parser = dollars_or_none, allow_negative_numbers = true, conflicts_with = "only")]
     day: Option<Value>,
     /// Most per calendar month; `none` for no limit
-    #[arg(long, value_name = "DOLLARS|none", value_parser = dollars_or_none, conflicts_with = "only")]
+    #[arg(long, value_name = "DOLLARS|none", value_parser = dollars_or_none, allow_negative_numbers = true, conflicts_with = "only")]
     month: Option<Value>,
     /// Most per workflow; `none` for no limit
-    #[arg(long, value_name = "DOLLARS|none", value_parser = dollars_or_none)]
+    #[arg(long, value_name = "DOLLARS|none", value_parser = dollars_or_none, allow_negative_numbers = true)]
     workflow: Option<Value>,
     /// Warn when this share of a limit is spent
     #[arg(long, value_name = "PERCENT", conflicts_with = "only")]
@@ -73,7 +73,7 @@ pub(super) fn dollars_or_none(text: &str) -> Result<Value, String> {
     if text == "none" {
         return Ok(Value::Null);
     }
-    let wrong = || "write dollars, such as 2.50, or `none` for no limit".to_owned();
+    let wrong = || "write dollars below a hundred million, such as 2.50, or `none` for no limit".to_owned();
     let (whole, part) =
         text.strip_prefix('$').unwrap_or(text).split_once('.').unwrap_or((text.trim_start_matches('$'), ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());

@@ -153,7 +153,9 @@ impl View {
                 line.push_str(&format!(" after {}", crate::time::run_time(millis.into())));
             }
             if let Some(error) = &part.error {
-                line.push_str(&format!(" ({}: {})", error.class, error.message));
+                let told = format!("{}: {}", error.class, error.message);
+                let told = if error.class == part.state.word() { &error.message } else { &told };
+                line.push_str(&format!(" ({told})"));
             }
             print::say(&line);
         }

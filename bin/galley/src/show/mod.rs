@@ -31,6 +31,11 @@ pub(crate) fn dollars(micros: u64) -> String {
     if (micros * 100.0).fract().abs() < 1e-9 { format!("${micros:.2}") } else { format!("${micros:.4}") }
 }
 
+/// So many of them, in words.
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
 /// One task with its input, output and attempts.
 pub(crate) fn task(task: &AgentTaskHistory) -> String {
     let word = task.state.word();
@@ -67,11 +72,11 @@ fn choices(choices: &[ModelChoice]) -> String {
     let Some(last) = choices.last() else { return String::new() };
     let mut text = format!("\n{}\n", style::STRONG.on("Model"));
     // The reason begins with the model's name.
-    let calls = if last.calls == 1 { "call" } else { "calls" };
+    let calls = counted(last.calls.into(), "call");
     text.push_str(&format!(
         "{}\n{}\n",
         last.reason,
-        style::DIM.on(&format!("prompt {}, {} {calls}", last.prompt, last.calls))
+        style::DIM.on(&format!("prompt {}, {calls}", last.prompt))
     ));
     if last.scores.len() > 1 {
         let mut table =

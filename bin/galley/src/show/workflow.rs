@@ -2,7 +2,7 @@
 
 use galley_api::views::{Contribution, WorkflowDetail, WorkflowState};
 
-use super::{dollars, output, prose_width};
+use super::{counted, dollars, output, prose_width};
 use crate::print::style;
 use crate::table::{Table, cell, painted, state};
 use crate::time;
@@ -87,10 +87,10 @@ pub(crate) fn verdict(detail: &WorkflowDetail) -> String {
             format!(": {} of {} steps done", summary.steps.done, summary.steps.total)
         }
         _ => format!(
-            " after {}: {} steps, {} attempts, {} tokens, {}{}",
+            " after {}: {}, {}, {} tokens, {}{}",
             time::run_time(totals.total_ms),
-            summary.steps.total,
-            totals.attempts,
+            counted(summary.steps.total as u64, "step"),
+            counted(totals.attempts, "attempt"),
             totals.tokens_in + totals.tokens_out,
             dollars(totals.cost_micros),
             match totals.saved_micros {

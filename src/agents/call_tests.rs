@@ -46,7 +46,7 @@ impl Desk for Slow {
     async fn weights(&self) -> Weights {
         Weights::default()
     }
-    fn learn(&self, _: &str, _: Observed) {}
+    fn learn(&self, _: &str, _: bool, _: Observed) {}
     fn seed(&self) -> u64 {
         0
     }

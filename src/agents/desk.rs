@@ -31,7 +31,7 @@ pub struct PaidCall {
 pub struct Known {
     /// By this workspace, with this agent.
     pub own: Experience,
-    /// By all workspaces.
+    /// By all workspaces, of the deployment's provider.
     pub global: Experience,
 }
 
@@ -113,8 +113,9 @@ pub trait Desk: Send + Sync + fmt::Debug {
     /// What matters how much when a model is chosen.
     async fn weights(&self) -> Weights;
 
-    /// Adds what was seen of a model.
-    fn learn(&self, model: &str, seen: Observed);
+    /// Adds what was seen of a model. `own`: at a provider of the workspace's
+    /// own, which is nothing that another workspace can learn from.
+    fn learn(&self, model: &str, own: bool, seen: Observed);
 
     /// A number that is different for every attempt and on record: the seed of
     /// its chances.
@@ -182,7 +183,7 @@ impl Desk for NoDesk {
         Weights::default()
     }
 
-    fn learn(&self, _: &str, _: Observed) {}
+    fn learn(&self, _: &str, _: bool, _: Observed) {}
 
     fn seed(&self) -> u64 {
         0

@@ -211,7 +211,7 @@ impl Desk for Books {
     async fn weights(&self) -> Weights {
         Weights::default()
     }
-    fn learn(&self, _: &str, _: Observed) {}
+    fn learn(&self, _: &str, _: bool, _: Observed) {}
     fn seed(&self) -> u64 {
         0
     }

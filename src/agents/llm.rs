@@ -432,7 +432,7 @@ impl Attempt<'_> {
         let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
         let learn = |succeeded| {
             let seen = Observed { succeeded, rating: None, cost_micros, latency_ms };
-            self.step.desk.learn(&to.name, seen);
+            self.step.desk.learn(&to.name, to.own, seen);
         };
         match ended {
             Ok(output) => {

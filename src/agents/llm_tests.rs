@@ -89,7 +89,7 @@ impl Desk for Purse {
         Weights::default()
     }
 
-    fn learn(&self, model: &str, seen: Observed) {
+    fn learn(&self, model: &str, _: bool, seen: Observed) {
         self.log.lock().unwrap().push(format!("learn {model} {}", seen.succeeded));
     }
 

@@ -189,11 +189,16 @@ impl Entry {
         Self { provider: Arc::new(provider), breaker: Arc::default(), room }
     }
 
-    fn configured(&self, named: &Candidate, prices: impl FnOnce(&str) -> Option<Price>) -> Configured {
+    fn configured(
+        &self,
+        named: &Candidate,
+        own: bool,
+        prices: impl FnOnce(&str) -> Option<Price>,
+    ) -> Configured {
         let Self { provider, breaker, room } = self.clone();
         let model = named.model.as_deref().unwrap_or_else(|| provider.default_model()).to_owned();
         let name = format!("{}:{model}", named.provider);
-        Configured { name, price: prices(&model), provider, model, breaker, room }
+        Configured { name, own, price: prices(&model), provider, model, breaker, room }
     }
 }
 
@@ -210,6 +215,9 @@ pub struct Providers {
 pub struct Configured {
     /// `provider:model`.
     pub name: String,
+    /// Whether the provider is the workspace's own: what it does says nothing
+    /// about the deployment's of that name.
+    pub own: bool,
     /// Who is asked.
     pub provider: Arc<dyn Provider>,
     /// For which model.
@@ -288,14 +296,14 @@ impl Providers {
                 let own = own.prices.get(model).or_else(|| own.prices.get("*")).copied();
                 own.or_else(|| self.prices.of(&candidate.provider, model))
             };
-            all.push(self.own.entry(workspace, own)?.configured(candidate, price));
+            all.push(self.own.entry(workspace, own)?.configured(candidate, true, price));
         }
         Ok(without_stand_ins(all))
     }
 
     fn of_the_deployment(&self, candidate: &Candidate) -> Option<Configured> {
         let entry = self.entries.get(&candidate.provider)?;
-        Some(entry.configured(candidate, |model| self.prices.of(&candidate.provider, model)))
+        Some(entry.configured(candidate, false, |model| self.prices.of(&candidate.provider, model)))
     }
 }
 

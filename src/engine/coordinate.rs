@@ -41,12 +41,14 @@ impl Lessons {
 }
 
 impl Engine {
-    /// Notes what was seen of a model; written by [`Engine::write_lessons`].
-    pub fn learn(&self, claim: &Claimed, model: &str, seen: Observed) {
+    /// Notes what was seen of a model, at the workspace's own provider or at
+    /// the deployment's; written by [`Engine::write_lessons`].
+    pub fn learn(&self, claim: &Claimed, model: &str, own: bool, seen: Observed) {
         self.lessons().add(Lesson {
             workspace: claim.ticket.workspace,
             agent: claim.agent.to_string(),
             model: model.to_owned(),
+            own,
             seen,
         });
     }

@@ -20,6 +20,9 @@ pub struct Lesson {
     pub agent: String,
     /// `provider:model`.
     pub model: String,
+    /// Whether its provider is the workspace's own: then nobody else learns
+    /// from it, for others ask somebody else by that name.
+    pub own: bool,
     /// What became of it.
     pub seen: Observed,
 }
@@ -31,7 +34,7 @@ pub struct KnownModel {
     pub model: String,
     /// By the workspace.
     pub own: Experience,
-    /// By all of them.
+    /// By all of them, of the deployment's provider.
     pub global: Experience,
 }
 
@@ -75,46 +78,47 @@ fn upsert(table: &str, keys: &str, places: &str, first: usize) -> String {
     )
 }
 
+/// What [`upsert`] is bound to, after its keys. Runs of one model after each
+/// other are one change: sums fade by the power of their number.
+fn added<'a>(runs: impl ExactSizeIterator<Item = &'a Lesson>) -> [f64; SUMS.len() + 1] {
+    let fades = DECAY.powi(i32::try_from(runs.len()).unwrap_or(i32::MAX));
+    let mut sums = Experience::default();
+    runs.for_each(|run| sums.observe(&run.seen));
+    let Experience { weight, successes, rating_weight, rating_sum, cost_sum, latency_sum } = sums;
+    [weight, successes, rating_weight, rating_sum, cost_sum, latency_sum, fades]
+}
+
 impl Store {
     /// Learns from runs. What is lost of it costs a little knowledge.
     ///
     /// # Errors
     /// Postgres is away.
     pub async fn learn(&self, mut lessons: Vec<Lesson>) -> Result<(), StoreError> {
-        // Two processes that learn the same take their locks in one order.
+        // Two processes that learn the same take their locks in one order: those
+        // of what all share first.
         lessons.sort_by(|a, b| (&a.agent, &a.model, a.workspace.0).cmp(&(&b.agent, &b.model, b.workspace.0)));
         let scope = Scope::of(lessons.iter().map(|lesson| lesson.workspace));
         self.unit(scope, move |pool| async move {
             let mut transaction = pool.begin().await?;
-            let own = upsert("experience", "workspace_id, agent, model", "$1, $2, $3", 4);
             let all = upsert("fleet_experience", "agent, model", "$1, $2", 3);
-            // Runs of one model after each other are one change: sums fade by
-            // the power of their number.
+            let own = upsert("experience", "workspace_id, agent, model", "$1, $2, $3", 4);
+            let shared: Vec<&Lesson> = lessons.iter().filter(|lesson| !lesson.own).collect();
+            for runs in shared.chunk_by(|a, b| (&a.agent, &a.model) == (&b.agent, &b.model)) {
+                let Some(Lesson { agent, model, .. }) = runs.first() else { continue };
+                let mut query = sqlx::query(AssertSqlSafe(all.clone())).bind(agent).bind(model);
+                for value in added(runs.iter().copied()) {
+                    query = query.bind(value);
+                }
+                execute(&mut transaction, query).await?;
+            }
             let same = |a: &Lesson, b: &Lesson| {
                 (a.workspace, &a.agent, &a.model) == (b.workspace, &b.agent, &b.model)
             };
             for runs in lessons.chunk_by(same) {
                 let Some(Lesson { workspace, agent, model, .. }) = runs.first() else { continue };
-                let mut sums = Experience::default();
-                runs.iter().for_each(|run| sums.observe(&run.seen));
-                let fades = DECAY.powi(i32::try_from(runs.len()).unwrap_or(i32::MAX));
-                let values = [
-                    sums.weight,
-                    sums.successes,
-                    sums.rating_weight,
-                    sums.rating_sum,
-                    sums.cost_sum,
-                    sums.latency_sum,
-                    fades,
-                ];
-                let mut query = sqlx::query(AssertSqlSafe(all.clone())).bind(agent).bind(model);
-                for value in values {
-                    query = query.bind(value);
-                }
-                execute(&mut transaction, query).await?;
                 let mut query =
                     sqlx::query(AssertSqlSafe(own.clone())).bind(workspace.0).bind(agent).bind(model);
-                for value in values {
+                for value in added(runs.iter()) {
                     query = query.bind(value);
                 }
                 execute(&mut transaction, query).await?;
@@ -125,7 +129,7 @@ impl Store {
         .await
     }
 
-    /// What is known of an agent's models.
+    /// What is known of an agent's models, by the workspace or by all.
     ///
     /// # Errors
     /// Postgres is away.
@@ -136,9 +140,9 @@ impl Store {
     ) -> Result<Vec<KnownModel>, StoreError> {
         let list = |table: &str| SUMS.map(|sum| format!("{table}.{sum}")).join(", ");
         let query = format!(
-            "SELECT a.model, {}, {} FROM fleet_experience a
-               LEFT JOIN experience o ON o.workspace_id = $1 AND o.agent = a.agent AND o.model = a.model
-              WHERE a.agent = $2 ORDER BY a.model",
+            "SELECT model, {}, {} FROM (SELECT * FROM experience WHERE workspace_id = $1 AND agent = $2) o
+               FULL JOIN (SELECT * FROM fleet_experience WHERE agent = $2) a USING (model)
+              ORDER BY model",
             list("o"),
             list("a")
         );

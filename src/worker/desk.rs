@@ -118,8 +118,8 @@ impl Desk for AttemptDesk {
         self.engine.model_weights(self.claim.ticket.workspace).await.unwrap_or_default()
     }
 
-    fn learn(&self, model: &str, seen: Observed) {
-        self.engine.learn(&self.claim, model, seen);
+    fn learn(&self, model: &str, own: bool, seen: Observed) {
+        self.engine.learn(&self.claim, model, own, seen);
     }
 
     fn seed(&self) -> u64 {

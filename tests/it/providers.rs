@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use galley_core::ids::{WorkflowKey, WorkspaceId};
+use galley_core::ids::{AgentType, WorkflowKey, WorkspaceId};
 use galley_core::money::Price;
 use galley_core::run::WorkflowState;
 use galley_engine::store::Role;
 use galley_engine::{EngineError, NewProvider};
 use serde_json::json;
 
-use crate::harness::{Agents, Bed, Does, Service, Setup};
+use crate::harness::{Agents, Bed, Does, Service, Setup, until};
 
 fn asker(deployments: &Service) -> Agents {
     let toml = "name = \"asker\"\ndescription = \"Asks.\"\nmodels = [\"openai\"]\n[sampling]\nmax_tokens = 50\n\
@@ -61,6 +61,22 @@ async fn a_workspace_asks_its_own_provider_with_its_own_key_at_its_own_price() {
     assert_eq!(usage.cost_micros, 10 * mine.ledger().micros, "by the workspace's own prices");
     let note = &history.deliberations.last().unwrap().deliberation;
     assert_eq!(note.model, "openai:mine");
+
+    // What its server does is known to itself, and moves nobody else's choice.
+    until("the run is learned from", async || {
+        bed.count("SELECT count(*) FROM experience WHERE model = 'openai:mine'").await == 1
+    })
+    .await;
+    let asker = AgentType::new("asker").unwrap();
+    let known = bed.engine.known_models(me, &asker).await.unwrap();
+    let weights = known.iter().map(|known| (known.model.as_str(), known.own.weight, known.global.weight));
+    assert!(
+        weights.clone().any(|known| known == ("openai:mine", 1.0, 0.0)),
+        "{:?}",
+        weights.collect::<Vec<_>>()
+    );
+    let elsewhere = bed.engine.known_models(other, &asker).await.unwrap();
+    assert!(elsewhere.iter().all(|known| known.model != "openai:mine"), "{elsewhere:?}");
 
     // Another key, at once; then none: it never goes where it was not given for.
     bed.api.set_provider(me, "openai", own(&mine, Some("sk-mine-2")), "ada").await.unwrap();

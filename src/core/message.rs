@@ -29,6 +29,10 @@ pub const MOST_SAID: u32 = 4_096;
 pub const MOST_BYTES: usize = 16 << 10;
 /// What of a workflow's messages is put to one attempt, in bytes: the newest.
 pub const MOST_INBOX_BYTES: usize = 256 << 10;
+/// Most that the shared context of one workflow may hold, in bytes of its values
+/// as they are stored: what one step may write at most. Whoever claims a step of
+/// it gets all of it.
+pub const MOST_CONTEXT_BYTES: usize = MOST_ENTRIES * MOST_BYTES;
 /// How long a request is open unless it says so itself, in seconds.
 pub const REQUEST_TIMEOUT_S: u32 = 3_600;
 /// The longest a request may be open, in seconds: 30 days.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use galley_core::decide::{Event, Token};
 use galley_core::ids::{AgentType, SessionId, StepIndex, WorkflowKey};
-use galley_core::message::MOST_SAID;
+use galley_core::message::{MOST_CONTEXT_BYTES, MOST_SAID};
 use galley_core::report::{Failure, StepError, StepOutput, Usage};
 use galley_core::ticket::Ticket;
 use galley_probe::{Bug, Point, Rescue, planted, point, seen};
@@ -195,6 +195,13 @@ impl Engine {
                 Verdict::Overtaken(Overtaken::Silenced) => {
                     let told = format!(
                         "the steps of its workflow have said as much as they may, {MOST_SAID} things"
+                    );
+                    Some(StepError::permanent("bad_message", told))
+                }
+                Verdict::Overtaken(Overtaken::ContextFull) => {
+                    let told = format!(
+                        "with what it wrote, its workflow's shared context would hold more than \
+                         {MOST_CONTEXT_BYTES} bytes"
                     );
                     Some(StepError::permanent("bad_message", told))
                 }

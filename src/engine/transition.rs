@@ -348,8 +348,9 @@ impl Engine {
                 Err(StoreError::Overtaken(what)) if part.len() == 1 => {
                     let (key, decision) = part.remove(0);
                     // Of several attempts of one workflow one wrote on what
-                    // was not there any more.
-                    if what == Overtaken::Context && decision.effects.len() > 1 {
+                    // was not there any more, or one too many.
+                    let one_of_them = matches!(what, Overtaken::Context | Overtaken::ContextFull);
+                    if one_of_them && decision.effects.len() > 1 {
                         applied.apart.push((key, decision.effects.iter().map(|(index, _)| *index).collect()));
                         continue;
                     }

@@ -69,6 +69,9 @@ pub enum Overtaken {
     /// Another step wrote that entry of the shared context.
     #[error("another step wrote that entry of the shared context meanwhile")]
     Context,
+    /// The shared context of a workflow would hold more than it may.
+    #[error("the shared context of the workflow would hold more than it may")]
+    ContextFull,
     /// The steps of a workflow have said as much as they may.
     #[error("the steps of the workflow have said as much as they may")]
     Silenced,

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use galley_core::ids::{MessageId, StepIndex, WorkflowKey, WorkspaceId};
-use galley_core::message::Standing;
+use galley_core::message::{MOST_CONTEXT_BYTES, Standing};
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
@@ -340,7 +340,21 @@ pub(crate) async fn remember(
     .bind(rows.iter().map(|(row, _)| row.step_name.as_str()).collect::<Vec<_>>())
     .bind(rows.iter().map(|(row, _)| row.agent.as_str()).collect::<Vec<_>>());
     execute(connection, upsert).await?;
-    Ok(())
+    let (workspaces, workflows) = split_keys(rows.iter().map(|(row, _)| &row.key));
+    let full = sqlx::query(
+        "SELECT 1 FROM shared_context
+           JOIN (SELECT DISTINCT * FROM unnest($1::uuid[], $2::uuid[]) AS k(workspace_id, workflow_id)) k
+                USING (workspace_id, workflow_id)
+          GROUP BY workspace_id, workflow_id
+         HAVING sum(coalesce(octet_length(sealed), octet_length(value::text))) > $3 LIMIT 1",
+    )
+    .bind(workspaces)
+    .bind(workflows)
+    .bind(MOST_CONTEXT_BYTES as i64)
+    .fetch_optional(&mut *connection)
+    .await?;
+    // Nothing of this is kept: an error takes the transaction back.
+    if full.is_some() { Err(StoreError::Overtaken(Overtaken::ContextFull)) } else { Ok(()) }
 }
 
 /// The workflow is over: what is open now stays unanswered.

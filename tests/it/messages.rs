@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use galley_agents::StepContext;
 use galley_api::views::Role;
 use galley_core::ids::{AgentType, WorkflowKey};
-use galley_core::message::{MOST_MESSAGES, MOST_SAID, Message, MessageType, Remembering, Saying, Standing};
+use galley_core::message::{
+    MOST_BYTES, MOST_CONTEXT_BYTES, MOST_ENTRIES, MOST_MESSAGES, MOST_SAID, Message, MessageType,
+    Remembering, Saying, Standing,
+};
 use galley_core::report::{StepError, StepOutput};
 use galley_core::run::WorkflowState;
 use galley_engine::{Outcome, Recorded, Report, time_out_requests};
@@ -320,6 +323,40 @@ async fn a_workflow_says_so_much_and_no_more() {
     assert_eq!(sent(&bed, key).await.len(), MOST_SAID as usize);
     let refused = "SELECT count(*) FROM attempts WHERE outcome = 'failed' AND class = 'bad_message'";
     assert_eq!(bed.count(refused).await, 1);
+    bed.end().await;
+}
+
+/// So has what is remembered, for it is handed to every later step: what does not
+/// fit is refused, what makes room is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_workflow_remembers_so_much_and_no_more() {
+    let mut bed = Bed::new().await;
+    let agents = Agents::default().with("hoarder", retry(3), |step| async move {
+        let put = |done: StepOutput, key: usize, bytes: usize| {
+            let value = raw(&json!("x".repeat(bytes - 2)));
+            done.remembering(Remembering::new(format!("k{key}"), value))
+        };
+        let done = answer(&json!({}))?;
+        Ok(match step.step_name.as_str() {
+            "fill" => (0..MOST_ENTRIES).fold(done, |done, key| put(done, key, MOST_BYTES)),
+            "less" => put(done, 0, MOST_BYTES - 10),
+            _ => put(done, MOST_ENTRIES, 10),
+        })
+    });
+    bed.serve(&agents).await;
+    let steps: Value = ["fill", "more", "less", "again"]
+        .map(|name| json!({ "name": name, "agent": "hoarder", "optional": true }))
+        .into_iter()
+        .collect();
+    let key = bed.submit(steps, json!({})).await;
+    bed.finish(key, WorkflowState::Succeeded).await;
+    let told =
+        bed.texts("SELECT message FROM attempts WHERE outcome = 'failed' AND class = 'bad_message'").await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains(&MOST_CONTEXT_BYTES.to_string()), "{told:?}");
+    let held = bed.count("SELECT sum(octet_length(value::text))::int8 FROM shared_context").await;
+    assert_eq!(held, MOST_CONTEXT_BYTES as i64);
+    assert_eq!(bed.count("SELECT version::int8 FROM shared_context WHERE key = 'k32'").await, 1);
     bed.end().await;
 }
 

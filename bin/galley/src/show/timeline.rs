@@ -98,8 +98,7 @@ pub(crate) fn timeline(detail: &WorkflowDetail, width: usize) -> String {
             let word = match (pieces, part.state.word()) {
                 (0, "succeeded") => "at once".to_owned(),
                 (0, word) => word.to_owned(),
-                (1, _) => "1 part".to_owned(),
-                (pieces, _) => format!("{pieces} parts"),
+                (pieces, _) => super::counted(pieces as u64, "part"),
             };
             (style::DIM.on(&word), word.width().min(cells))
         } else {

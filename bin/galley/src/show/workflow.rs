@@ -23,11 +23,7 @@ pub(crate) fn contributions(detail: &WorkflowDetail, running_ms: impl Fn(&str) -
             // A step that was expanded is run by its parts.
             if parts == 0 { cell(part.attempts) } else { cell("") },
             cell(millis.map_or(String::new(), time::run_time)),
-            if parts == 0 {
-                note(detail, part)
-            } else {
-                painted(format!("{parts} part{}", if parts == 1 { "" } else { "s" }), style::DIM)
-            },
+            if parts == 0 { note(detail, part) } else { painted(counted(parts as u64, "part"), style::DIM) },
         ]);
     }
     table
